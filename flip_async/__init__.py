@@ -1,0 +1,36 @@
+"""Asyncio-native Python SDK for the Flip OEM API."""
+
+from flip_async import errors
+from flip_async._auth._api_key import ApiKeyAuth
+from flip_async._auth._bearer import RefreshEvent
+from flip_async._auth._client_credentials import ClientCredentialsAuth
+from flip_async._auth._site_token import SiteTokenAuth
+from flip_async._auth._store import MemoryTokenStore, TokenStore
+from flip_async._auth._token import Token
+from flip_async._client import FlipClient, ProductionClient, SandboxClient
+from flip_async._environment import PRODUCTION, SANDBOX, Environment
+from flip_async._pages import Pages
+from flip_async._retry import Retries
+from flip_async._version import __version__
+from flip_async.models._base import UNSET
+
+__all__ = [
+    "PRODUCTION",
+    "SANDBOX",
+    "UNSET",
+    "ApiKeyAuth",
+    "ClientCredentialsAuth",
+    "Environment",
+    "FlipClient",
+    "MemoryTokenStore",
+    "Pages",
+    "ProductionClient",
+    "RefreshEvent",
+    "Retries",
+    "SandboxClient",
+    "SiteTokenAuth",
+    "Token",
+    "TokenStore",
+    "__version__",
+    "errors",
+]

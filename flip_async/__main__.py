@@ -1,0 +1,24 @@
+"""`python -m flip_async`, the same as `flip`."""
+
+import sys
+from typing import Final
+
+_EXTRAS: Final = ("cyclopts", "rich", "starlette", "uvicorn")
+
+
+def main() -> int:
+    """Run the command line; without its extras, say which ones to install."""
+    try:
+        from flip_async._cli import run
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRAS:
+            raise
+        print(  # noqa: T201
+            f"flip needs {error.name}: pip install 'flip-async[cli,emulator]'", file=sys.stderr
+        )
+        return 2
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

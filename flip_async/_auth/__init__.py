@@ -1,0 +1,1 @@
+"""Credentials, and the life of the tokens they give."""

@@ -1,0 +1,153 @@
+"""One refresh at a time in an event loop, which belongs to no request."""
+
+import asyncio
+import contextvars
+import enum
+from collections.abc import Awaitable, Callable
+from typing import Final, final
+
+import attrs
+
+from flip_async._auth._token import Token
+from flip_async._clock import Clock
+from flip_async.errors import FlipError
+
+
+class Lost(enum.Enum):
+    """The refresh ended without an outcome: it was cancelled, or its owner was closed."""
+
+    LOST = "lost"
+
+
+@attrs.frozen
+class Crashed:
+    """The refresh ended with an exception that nobody foresaw: a bug must look like a bug."""
+
+    error: BaseException
+
+
+Outcome = Token | FlipError | Lost | Crashed
+
+
+@final
+class Run:
+    """One refresh: a task, and the future that its waiters wait on.
+
+    They do not wait on the task: a cancelled task would cancel them.
+    """
+
+    def __init__(self, lock: asyncio.Lock, clock: Clock, *, forced: bool) -> None:
+        self.lock: Final = lock
+        self.forced: Final = forced
+        self.landed: Final[asyncio.Future[Outcome]] = asyncio.get_running_loop().create_future()
+        self._clock: Final = clock
+        self._task: asyncio.Task[None] | None = None
+        self._pause: asyncio.Future[None] | None = None
+        self._wakeable = False
+
+    def begin(self, job: Callable[["Run"], Awaitable[Outcome]]) -> None:
+        # An empty context: the task must not keep alive what the request that began it holds,
+        # nor be taken for a part of its trace.
+        task = asyncio.get_running_loop().create_task(self._fly(job), context=contextvars.Context())
+        # A loop may end, with no run of its own, while this sleeps: that is nobody's mistake.
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # as asyncio.gather does
+        self._task = task
+        task.add_done_callback(self._ended)
+
+    async def _fly(self, job: Callable[["Run"], Awaitable[Outcome]]) -> None:
+        outcome = await job(self)
+        if not self.landed.done():
+            self.landed.set_result(outcome)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        # A task that is cancelled before its first step never reaches a `finally` of its own.
+        error = None if task.cancelled() else task.exception()
+        if not self.landed.done():
+            self.landed.set_result(Lost.LOST if error is None else Crashed(error))
+
+    async def pause(self, seconds: float, *, wakeable: bool) -> None:
+        """Sleep; where `wakeable`, `nudge()` ends it."""
+        pause = self._pause = asyncio.get_running_loop().create_future()
+        self._wakeable = wakeable
+        timer = self._clock.call_later(seconds, self._wake)
+        try:
+            await pause
+        finally:
+            timer.cancel()
+            self._pause = None
+
+    def nudge(self) -> None:
+        """A request waits that has no token: do not sleep any longer, if that is allowed."""
+        if self._wakeable:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._pause is not None and not self._pause.done():
+            self._pause.set_result(None)
+
+    async def wait(self) -> Outcome:
+        """Wait for the outcome; a waiter that is cancelled disturbs nobody."""
+        return await asyncio.shield(self.landed)
+
+    def abandon(self) -> asyncio.Task[None] | None:
+        """Cancel the task; its waiters get `Lost` at once."""
+        if not self.landed.done():
+            self.landed.set_result(Lost.LOST)
+        if self._task is not None:
+            self._task.cancel()
+        return self._task
+
+
+class Flight:
+    """Keeps the refreshes of one auth in one event loop.
+
+    A job holds the lock while it asks for the token, not while it sleeps between two
+    attempts: the lock gives "one at a time", the task gives "no request's own" [A8].
+    Only code that runs in this loop may touch it.
+    """
+
+    def __init__(self, job: Callable[[Run], Awaitable[Outcome]], clock: Clock) -> None:
+        self._job: Final = job
+        self._clock: Final = clock
+        self._lock: Final = asyncio.Lock()
+        self._runs: Final[set[Run]] = set()
+        self._shared: Run | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a refresh runs."""
+        return bool(self._runs)
+
+    def start(self) -> Run:
+        """Begin a refresh, or give the one that runs."""
+        shared = self._shared
+        if shared is None or shared.landed.done():
+            shared = self._shared = self._new_run(forced=False)
+        return shared
+
+    async def join(self) -> Outcome:
+        """Wait for the refresh that runs, or for a new one."""
+        run = self.start()
+        run.nudge()
+        return await run.wait()
+
+    async def force(self) -> Outcome:
+        """Wait out an attempt that runs, then make one more [A21]."""
+        # Whoever needs a token meanwhile joins this one: it is newer than what they ask for.
+        run = self._shared = self._new_run(forced=True)
+        outcome = await run.wait()
+        for other in self._runs:  # one that sleeps has nothing left to do
+            other.nudge()
+        return outcome
+
+    def _new_run(self, *, forced: bool) -> Run:
+        run = Run(self._lock, self._clock, forced=forced)
+        self._runs.add(run)
+        run.landed.add_done_callback(lambda _: self._runs.discard(run))
+        run.begin(self._job)
+        return run
+
+    def abandon(self) -> list[asyncio.Task[None]]:
+        """Cancel what runs; gives the tasks, whose end can be waited for."""
+        tasks = [run.abandon() for run in list(self._runs)]
+        return [task for task in tasks if task is not None]

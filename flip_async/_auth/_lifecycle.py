@@ -1,0 +1,385 @@
+"""The life of a token as a state machine with no I/O, which is told the time.
+
+A token is *absent*, *fresh*, *stale* (past `refresh_ratio` of its life) or *expired*.
+`decide()` says what a request does now; the other methods tell what happened.
+Whether a refresh is running is not known here: that belongs to an event loop, and
+loops end, while this is shared by all of them.
+
+The one keeper of what changes is the object itself. It takes no lock: whoever shares
+it between threads holds one around every method but `decide()`, which reads each
+attribute once and may run at any time.
+"""
+
+import enum
+import math
+from typing import Final, NamedTuple
+
+import attrs
+
+from flip_async._auth._token import Token
+from flip_async._backoff import Backoff, doubled
+from flip_async._clock import Instant
+from flip_async._secret import Secret
+from flip_async.errors import FlipError
+
+LONGEST_RETRY_AFTER_S: Final = 60.0  # how long a server may forbid a try [A4]
+REFUSED_WHILE_VALID_S: Final = 60.0  # a refused refresh beside a valid token is tried again [A10]
+ANY_GENERATION: Final = -1
+_ROUTES_REMEMBERED: Final = 256
+
+Route = tuple[str, bytes]
+"""Method and path of a request."""
+
+
+class Age(enum.Enum):
+    """How old a token is."""
+
+    ABSENT = "absent"
+    FRESH = "fresh"
+    STALE = "stale"
+    EXPIRED = "expired"
+
+
+class Use(NamedTuple):
+    """Go on with this token; where `refresh` is true, start a refresh beside the request."""
+
+    token: Token
+    refresh: bool = False
+
+
+@attrs.frozen
+class Wait:
+    """Wait for a refresh, and start one where none runs."""
+
+
+@attrs.frozen
+class Refuse:
+    """Fail at once, with this error: the next try is not due."""
+
+    error: FlipError
+
+
+@attrs.frozen
+class Pause:
+    """Try again after so many seconds.
+
+    Attributes:
+        seconds: How long.
+        wakeable: A request that has no token may end the pause early.
+    """
+
+    seconds: float
+    wakeable: bool
+
+
+@attrs.frozen
+class GiveUp:
+    """The refresh has failed; whoever waits gets the error."""
+
+
+@attrs.frozen
+class Failure:
+    """One attempt to get a token that did not work out.
+
+    Attributes:
+        error: What to raise, should this be the last attempt.
+        retryable: Whether another attempt may help (no answer, 429, 5xx).
+        retry_after_s: What the server asks to wait, in seconds.
+        remembered: Whether requests that follow shortly fail with it too; not where
+            somebody else, who remembers himself, has failed.
+    """
+
+    error: FlipError
+    retryable: bool
+    retry_after_s: float | None = None
+    remembered: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class Policy:
+    """Numbers of the rules.
+
+    Attributes:
+        refresh_ratio: Share of its life after which a token is stale, above 0, at most 1.
+        backoff: Pauses between attempts.
+        budget_s: How long waiting requests may be kept by failing attempts, in seconds.
+        refused_first_s: How long a refusal is remembered at first [A10].
+        refused_cap_s: How long at most.
+        repeat_same: Whether a request is worth repeating with a token that came back
+            unchanged after a 401: yes for an access token, no for an API key [A18].
+    """
+
+    refresh_ratio: float = 0.8
+    backoff: Backoff = attrs.field(factory=Backoff)
+    budget_s: float = 30.0
+    refused_first_s: float = 5.0
+    refused_cap_s: float = 60.0
+    repeat_same: bool = True
+
+
+@attrs.frozen
+class _Held:
+    """The token at hand, with the moments that end its ages."""
+
+    use: Use
+    stale_at: Instant
+    expired_at: Instant
+    generation: int
+
+    def age(self, now: Instant) -> Age:
+        if not self.stale_at.reached(now):
+            return Age.FRESH
+        return Age.EXPIRED if self.expired_at.reached(now) else Age.STALE
+
+
+@attrs.frozen
+class _Trouble:
+    """What became of the last attempts, since the last one that worked."""
+
+    error: FlipError
+    failures: int
+    due_at: float  # monotonic: no try that nobody waits for before this
+    final: bool  # nobody is trying any more: requests fail until it is due
+    forbidden_until: float  # monotonic: the server asked for this much quiet
+    refused_s: float | None  # length of the while after the last refusal
+
+
+class _Quiet(NamedTuple):
+    """A while in which 401s ask for no new token [A7]."""
+
+    until: float
+    length_s: float
+    generation: int  # of the token whose refusal was counted last
+
+
+class Lifecycle:
+    """Decides; see the module's docstring."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self._policy = policy or Policy()
+        self._held: _Held | None = None
+        self._trouble: _Trouble | None = None
+        self._unasked_at = -math.inf  # monotonic: no refresh that nobody waits for before this
+        self._generation = 0
+        self._dropped: Secret | None = None  # the last token, where there is none at hand
+        self._dropped_at = -math.inf  # monotonic
+        self._dropped_by_401 = False
+        self._quiet_routes: dict[Route, _Quiet] = {}
+        self._quiet: _Quiet | None = None
+
+    # What a request does
+
+    def decide(self, now: Instant) -> Use | Wait | Refuse:
+        """Say what a request does that needs a token now [A1] to [A4], [A9], [A10]."""
+        held = self._held
+        if held is not None:
+            # Written out rather than asked of age(): this runs in every request.
+            mono, wall = now
+            if mono < held.stale_at[0] and wall < held.stale_at[1]:
+                return held.use
+            if not held.expired_at.reached(now):
+                return held.use._replace(refresh=self._refresh_is_due(mono))
+        trouble = self._trouble
+        if trouble is not None and self._refuses(trouble, now.monotonic_s):
+            return Refuse(trouble.error)
+        return Wait()
+
+    def age(self, now: Instant) -> Age:
+        """How old the token at hand is."""
+        held = self._held
+        return Age.ABSENT if held is None else held.age(now)
+
+    def _refresh_is_due(self, mono: float) -> bool:
+        trouble = self._trouble
+        return mono >= self._unasked_at and (trouble is None or mono >= trouble.due_at)
+
+    def _refuses(self, trouble: _Trouble, mono: float) -> bool:
+        if trouble.final:
+            return mono < trouble.due_at
+        # An attempt may be under way, but the server forbids the next for longer than we wait.
+        return mono + self._policy.budget_s < trouble.forbidden_until
+
+    def unasked_refresh_in_s(self, now: Instant) -> float | None:
+        """Seconds until a refresh is due that nobody asks for [A22]; `None` where none is."""
+        held, trouble = self._held, self._trouble
+        due_at = -math.inf if held is None else held.stale_at.monotonic_s
+        if trouble is not None:
+            due_at = max(due_at, trouble.due_at)
+        due_at = max(due_at, self._unasked_at)
+        return max(0.0, due_at - now.monotonic_s) if math.isfinite(due_at) else None
+
+    # What became of a refresh
+
+    @property
+    def generation(self) -> int:
+        """How many tokens there have been."""
+        return self._generation
+
+    def fresh_since(self, generation: int | None, now: Instant) -> Token | None:
+        """A fresh token that makes a refresh needless.
+
+        Args:
+            generation: Only one that came after this; `ANY_GENERATION` for any fresh one,
+                `None` where a new one is wanted in any case.
+            now: The present moment.
+        """
+        held = self._held
+        if generation is None or held is None or held.generation <= generation:
+            return None
+        return held.use.token if held.age(now) is Age.FRESH else None
+
+    @property
+    def replaced(self) -> frozenset[Secret]:
+        """What a refresh is to replace: a shared store's copy of it counts for nothing [A20]."""
+        held = self._held
+        replaced = self._dropped if held is None else held.use.token.access_token
+        return frozenset() if replaced is None else frozenset((replaced,))
+
+    def refreshed(self, token: Token, issued: Instant, now: Instant) -> None:
+        """A token was obtained; its life began at `issued` [A12]."""
+        self._generation += 1
+        self._held = _Held(
+            use=Use(token),
+            stale_at=issued.later(token.lifetime_s * self._policy.refresh_ratio),
+            expired_at=issued.later(token.lifetime_s),
+            generation=self._generation,
+        )
+        self._trouble = None
+        self._unasked_at = now.monotonic_s + min(10.0, token.lifetime_s * 0.1)
+        if self._dropped_by_401 and token.access_token == self._dropped:
+            self._cured_nothing(now)
+        self._dropped, self._dropped_by_401 = None, False
+
+    def failed(
+        self, failure: Failure, *, began: float, now: Instant, luck: float, asked_for: bool = False
+    ) -> Pause | GiveUp:
+        """An attempt failed.
+
+        Args:
+            failure: What became of it.
+            began: Monotonic time at which this refresh began.
+            asked_for: Somebody waits for this refresh although a token may be at hand [A21].
+            now: The present moment.
+            luck: A number from 0 up to 1.
+
+        Returns:
+            Whether this refresh goes on, and after which pause.
+        """
+        policy, before, mono = self._policy, self._trouble, now.monotonic_s
+        failures = 1 if before is None else before.failures + 1
+        valid_for_s = 0.0 if asked_for else self._valid_for_s(now)
+        refused_s: float | None = None
+        forbidden_s = min(failure.retry_after_s or 0.0, LONGEST_RETRY_AFTER_S)
+        if failure.retryable:
+            delay_s = max(forbidden_s, policy.backoff.delay_s(failures, luck))
+        elif valid_for_s > 0:
+            delay_s = REFUSED_WHILE_VALID_S
+        elif not failure.remembered:
+            delay_s = 0.0
+        else:
+            previous_s = before.refused_s if before else None
+            refused_s = doubled(
+                previous_s, first_s=policy.refused_first_s, cap_s=policy.refused_cap_s
+            )
+            delay_s = refused_s
+        goes_on = valid_for_s > 0 or (
+            failure.retryable
+            and mono + delay_s <= self._waited_since(began, now, asked_for) + policy.budget_s
+            and (failure.retry_after_s or 0.0) <= policy.budget_s
+        )
+        self._trouble = _Trouble(
+            error=failure.error,
+            failures=failures,
+            due_at=mono + delay_s,
+            final=not goes_on,
+            forbidden_until=mono + forbidden_s,
+            refused_s=refused_s,
+        )
+        if not goes_on:
+            return GiveUp()
+        if valid_for_s <= 0:
+            return Pause(delay_s, wakeable=False)
+        # At the token's end one try is made at once, unless the server forbids it [A4].
+        return Pause(max(min(delay_s, valid_for_s), forbidden_s), wakeable=forbidden_s <= 0)
+
+    def _valid_for_s(self, now: Instant) -> float:
+        held = self._held
+        if held is None or held.expired_at.reached(now):
+            return 0.0
+        return held.expired_at.monotonic_s - now.monotonic_s
+
+    def _waited_since(self, began: float, now: Instant, asked_for: bool) -> float:
+        """Monotonic time since when this refresh keeps somebody waiting."""
+        if asked_for:
+            return began
+        held = self._held
+        without_since = self._dropped_at if held is None else held.expired_at.monotonic_s
+        return max(began, min(without_since, now.monotonic_s))
+
+    # What became of a request
+
+    def rejected(self, token: Token, route: Route, now: Instant) -> bool:
+        """The API answered 401 to a request that carried `token` [A5].
+
+        Returns:
+            Whether the request is worth sending again, with the token that `decide()`
+            or the refresh after it gives.
+        """
+        held = self._held
+        if held is None or held.use.token.access_token != token.access_token:
+            # A late 401 must not throw away the successor that another request has fetched.
+            return True
+        mono = now.monotonic_s
+        quiet_here, quiet = self._quiet_routes.get(route), self._quiet
+        if (quiet_here and mono < quiet_here.until) or (quiet and mono < quiet.until):
+            return False
+        self._drop(held, now)
+        self._dropped_by_401 = True
+        return True
+
+    def retry_is_worth_it(self, rejected: Token, successor: Token) -> bool:
+        """Whether a request is sent again with `successor` after a 401 to `rejected`."""
+        return self._policy.repeat_same or rejected.access_token != successor.access_token
+
+    def retry_accepted(self, route: Route) -> None:
+        """A request that was sent again with a newer token was not answered 401 [A7]."""
+        self._quiet_routes.pop(route, None)
+        self._quiet = None
+
+    def retry_rejected(self, route: Route, now: Instant) -> None:
+        """A request that was sent again with a newer token was answered 401 [A7]."""
+        before = self._quiet_routes.pop(route, None)
+        while len(self._quiet_routes) >= _ROUTES_REMEMBERED:
+            self._quiet_routes.pop(next(iter(self._quiet_routes)))
+        self._quiet_routes[route] = self._grown(before, 60.0, now)
+        self._cured_nothing(now)
+
+    def _cured_nothing(self, now: Instant) -> None:
+        self._quiet = self._grown(self._quiet, 10.0, now)
+
+    def _grown(self, before: _Quiet | None, cap_s: float, now: Instant) -> _Quiet:
+        # Two hundred requests that share a refresh are one failure, not two hundred.
+        if before is not None and before.generation == self._generation:
+            return before
+        length_s = doubled(before and before.length_s, first_s=1.0, cap_s=cap_s)
+        return _Quiet(now.monotonic_s + length_s, length_s, self._generation)
+
+    # What the user asks for
+
+    def invalidate(self, now: Instant) -> None:
+        """Drop the token and end every while [A21]."""
+        if self._held is not None:
+            self._drop(self._held, now)
+        self.forgive()
+
+    def forgive(self) -> None:
+        """End every while of [A7], [A9] and [A10]."""
+        self._trouble = None
+        self._quiet_routes.clear()
+        self._quiet = None
+
+    def _drop(self, held: _Held, now: Instant) -> None:
+        self._held = None
+        self._dropped = held.use.token.access_token
+        self._dropped_at = now.monotonic_s
+        self._dropped_by_401 = False

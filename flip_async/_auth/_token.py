@@ -1,0 +1,134 @@
+"""A token, and how the answer of a token endpoint becomes one."""
+
+import json
+import math
+import re
+from typing import Final
+
+import attrs
+
+from flip_async._secret import Secret, shape
+from flip_async.errors import TokenResponseError
+
+LONGEST_LIFETIME_S: Final = 30 * 24 * 3600.0
+_FIELDS: Final = ("access_token", "token_type", "expires_in", "scope")
+_DIGITS: Final = re.compile(r"[0-9]+", re.ASCII)
+_HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]+", re.ASCII)
+
+
+def is_header_value(text: str) -> bool:
+    """Whether a credential can stand behind `Bearer ` in a header."""
+    return _HEADER_VALUE.fullmatch(text) is not None
+
+
+@attrs.frozen(kw_only=True)
+class Token:
+    """An access token with its life time. It never shows its value in a `repr`.
+
+    Attributes:
+        access_token: The token; `access_token.reveal()` gives the text.
+        issued_at: Unix time in seconds from which its life is counted: the moment
+            before the token request was sent.
+        lifetime_s: How long it lives, in seconds; `math.inf` for an API key.
+        scope: What it may be used for, if the server says so.
+    """
+
+    access_token: Secret
+    issued_at: float
+    lifetime_s: float
+    scope: str | None = None
+
+    @property
+    def expires_at(self) -> float:
+        """Unix time in seconds at which its life is over."""
+        return self.issued_at + self.lifetime_s
+
+    def authorization(self) -> str:
+        """The value of the `Authorization` header.
+
+        Source:
+            RFC 6750 section 2.1.
+        """
+        return f"Bearer {self.access_token.reveal()}"
+
+
+def parse_token_response(content: bytes, *, issued_at: float, default_lifetime_s: float) -> Token:
+    """Read the answer of the token endpoint.
+
+    Args:
+        content: The body.
+        issued_at: Unix time in seconds, before the request was sent.
+        default_lifetime_s: Life time where the answer tells none.
+
+    Returns:
+        The token.
+
+    Raises:
+        TokenResponseError: The answer is no token that can be used.
+
+    Source:
+        RFC 6749 section 5.1. A missing `token_type` is read as `Bearer`, the only
+        type that Flip has.
+    """
+    document = _parse_object(content)
+    access_token = document.get("access_token")
+    if not isinstance(access_token, str) or not is_header_value(access_token):
+        raise _odd("access_token", access_token, "a non-empty string of visible ASCII", document)
+    token_type = document.get("token_type")
+    if token_type is not None and not _is_bearer(token_type):
+        raise _odd("token_type", token_type, "Bearer", document)
+    scope = document.get("scope")
+    return Token(
+        access_token=Secret(access_token),
+        issued_at=issued_at,
+        lifetime_s=_lifetime_s(document, default_lifetime_s),
+        scope=scope if isinstance(scope, str) else None,
+    )
+
+
+def _parse_object(content: bytes) -> dict[str, object]:
+    document: object = None
+    try:
+        document = json.loads(content)
+        readable = True
+    except (ValueError, RecursionError):
+        readable = False  # not chained: the error would carry the document, and the token in it
+    if not readable:
+        raise TokenResponseError(f"the token endpoint's answer is not JSON ({len(content)} bytes)")
+    if not isinstance(document, dict):
+        raise TokenResponseError(
+            f"the token endpoint's answer is not a JSON object but {shape(document)}"
+        )
+    return document
+
+
+def _is_bearer(token_type: object) -> bool:
+    return isinstance(token_type, str) and token_type.lower() == "bearer"
+
+
+def _lifetime_s(document: dict[str, object], default_s: float) -> float:
+    value = document.get("expires_in")
+    if value is None:
+        return default_s
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        # Python refuses to read thousands of digits; more than ten are beyond any life time.
+        digits = value.lstrip("0")
+        value = int(digits or "0") if len(digits) <= 10 else math.ceil(LONGEST_LIFETIME_S)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _odd("expires_in", value, "a number of seconds", document)
+    if value > LONGEST_LIFETIME_S and value != math.inf:
+        return LONGEST_LIFETIME_S
+    if not (0 < value < math.inf):  # false for a NaN too
+        raise _odd("expires_in", value, "finite and above zero", document)
+    return float(value)
+
+
+def _odd(
+    field: str, value: object, allowed: str, document: dict[str, object]
+) -> TokenResponseError:
+    # Only names that we know: a host that is odd enough may use the token as a name.
+    shapes = ", ".join(f"{name}: {shape(document[name])}" for name in _FIELDS if name in document)
+    return TokenResponseError(
+        f"the token endpoint's answer has {field}: {shape(value)}, not {allowed} "
+        f"(the answer's shape: {{{shapes}}})"
+    )

@@ -1,0 +1,254 @@
+"""The clients: they put the parts together, and close them."""
+
+import os
+from functools import cached_property, partial
+from types import TracebackType
+from typing import TYPE_CHECKING, ClassVar, Final, Self
+
+import attrs
+import httpx
+
+from flip_async._auth._bearer import BearerAuth
+from flip_async._auth._credential import CredentialSource
+from flip_async._auth._store import TokenStore
+from flip_async._clock import Clock, SystemClock
+from flip_async._config import (
+    Credentials,
+    make_auth,
+    resolve_credentials,
+    resolve_environment,
+)
+from flip_async._core import Core
+from flip_async._endpoint import path_segment
+from flip_async._environment import PRODUCTION, SANDBOX, Environment
+from flip_async._options import Settings, TimeoutTypes, check_seconds, check_timeout
+from flip_async._retry import Retries, RetryBudget
+from flip_async._secret import shape
+from flip_async._session import Session
+from flip_async._transport import QueueingTransport, open_transport
+from flip_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from flip_async._resources.site import SiteView
+    from flip_async._resources.site_tokens import SiteTokens
+    from flip_async._resources.sites import Sites
+    from flip_async._resources.telemetry import Telemetry
+
+DEFAULT_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
+DEFAULT_DEADLINE_S: Final = 60.0
+
+
+class FlipClient:
+    """Talks to the Flip OEM API of any environment.
+
+    ```python
+    async with SandboxClient() as flip:
+        async for site in flip.sites.list():
+            print(site.id)
+    ```
+
+    The credential is an argument, or comes from the environment: `FLIP_API_KEY`, or
+    `FLIP_CLIENT_ID` and `FLIP_CLIENT_SECRET`. A client belongs to one event loop. Leave
+    its `async with`, or call `aclose()`, when you are done.
+
+    Args:
+        environment: Where Flip is. Without it, `FLIP_ENVIRONMENT` says `production` or
+            `sandbox`, or `FLIP_API_URL` and `FLIP_OAUTH_URL` point at an emulator.
+        api_key: An API key (`fl_…`), or a callable that reads it from a secrets manager.
+        client_id: An OAuth client's id, with `client_secret`.
+        client_secret: Its secret, or a callable that reads it from a secrets manager.
+        auth: Any `httpx.Auth` instead; it is not closed.
+        scope: OAuth scopes, separated by spaces: as few as you need. `FLIP_SCOPE` else.
+        timeout: For each attempt, as in httpx: seconds, an `httpx.Timeout`, or `None`.
+        deadline_s: Over all attempts of a call, the wait for a token included, in seconds;
+            `None` for no end.
+        retries: How often, how long and after what a request is sent again.
+        http_client: Your own `httpx.AsyncClient`; it is not closed. Its headers, params
+            and cookies count, its `base_url` and `auth` do not. Token requests go through
+            it too.
+        transport: Your own transport; token requests go through it too.
+        token_store: Shares OAuth tokens with other clients or processes.
+        clock: Time and luck, for tests.
+
+    Raises:
+        ConfigurationError: What was given, or found, cannot work; names the way out.
+        InvalidArgumentError: A timeout is out of range.
+    """
+
+    _default_environment: ClassVar[Environment | None] = None
+
+    def __init__(
+        self,
+        *,
+        environment: Environment | None = None,
+        api_key: str | CredentialSource | None = None,
+        client_id: str | None = None,
+        client_secret: str | CredentialSource | None = None,
+        auth: httpx.Auth | None = None,
+        scope: str | None = None,
+        timeout: TimeoutTypes = DEFAULT_TIMEOUT,
+        deadline_s: float | None = DEFAULT_DEADLINE_S,
+        retries: Retries | None = None,
+        http_client: httpx.AsyncClient | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        token_store: TokenStore | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        check_timeout(timeout)
+        check_seconds(deadline_s, field="deadline_s")
+        environment = _environment_or(environment, self._default_environment)
+        credentials = resolve_credentials(
+            Credentials(
+                api_key=api_key,
+                client_id=client_id,
+                client_secret=client_secret,
+                auth=auth,
+                scope=scope,
+            ),
+            os.environ,
+        )
+        if http_client is not None and transport is not None:
+            raise ConfigurationError("http_client= and transport= given: keep one of them")
+        clock = clock or SystemClock()
+        http = http_client or _make_http(environment, transport)
+        given_http = None if http_client is None and transport is None else http
+        made_auth = make_auth(
+            credentials, environment, http_client=given_http, token_store=token_store, clock=clock
+        )
+        retries = retries or Retries()
+        core = Core(
+            environment=environment,
+            http=http,
+            owns_http=http_client is None,
+            clock=clock,
+            budget=RetryBudget(retries.budget),
+        )
+        if auth is None and isinstance(made_auth, BearerAuth):
+            core.owned_auths.append(made_auth)
+        self._session: Final = Session(
+            core=core,
+            auth=made_auth,
+            settings=Settings(
+                timeout=timeout if isinstance(timeout, httpx.Timeout) else httpx.Timeout(timeout),
+                deadline_s=deadline_s,
+            ),
+            retries=retries,
+        )
+
+    @property
+    def environment(self) -> Environment:
+        """Where this client's Flip is."""
+        return self._session.core.environment
+
+    @property
+    def auth(self) -> httpx.Auth:
+        """The credential, to share with a plain `httpx.AsyncClient` or to watch."""
+        return self._session.auth
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `aclose()` was called."""
+        return self._session.core.closed
+
+    # Namespaces: each loads its file and its models when it is first touched.
+
+    @cached_property
+    def sites(self) -> "Sites":
+        """All sites of the organisation, and new ones."""
+        from flip_async._resources.sites import Sites
+
+        return Sites(self._session)
+
+    @cached_property
+    def site_tokens(self) -> "SiteTokens":
+        """Tokens for one site each, to hand to a mobile app."""
+        from flip_async._resources.site_tokens import SiteTokens
+
+        return SiteTokens(self._session)
+
+    @cached_property
+    def telemetry(self) -> "Telemetry":
+        """What devices measure."""
+        from flip_async._resources.telemetry import Telemetry
+
+        return Telemetry(self._session)
+
+    def site(self, site_id: str) -> "SiteView":
+        """One site, with its own token; asking for the same site again costs nothing.
+
+        Args:
+            site_id: Your id of the site.
+
+        Returns:
+            A view on this client's connections.
+
+        Raises:
+            InvalidArgumentError: The id is empty, `.`, `..` or no str.
+        """
+        from flip_async._resources.site import SiteView
+
+        path_segment(site_id, "site_id")
+        session = self._session
+        site_auth = session.core.site_tokens.get(site_id, session.auth)
+        return SiteView(attrs.evolve(session, site_auth=site_auth), site_id)
+
+    # Closing
+
+    async def aclose(self) -> None:
+        """Close the connections; what still runs fails with a `ClientClosedError`."""
+        await self._session.core.aclose()
+
+    async def __aenter__(self) -> Self:
+        self._session.core.check_open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        state = " closed" if self.is_closed else ""
+        return f"<{type(self).__name__} {self.environment.name} {self.environment.api_url}{state}>"
+
+
+class ProductionClient(FlipClient):
+    """A `FlipClient` for production, `https://api.flip.energy`.
+
+    It refuses to start while `FLIP_API_URL` and `FLIP_OAUTH_URL` are set, so that a
+    forgotten variable cannot send production's secret elsewhere.
+    """
+
+    _default_environment = PRODUCTION
+
+
+class SandboxClient(FlipClient):
+    """A `FlipClient` for the sandbox, `https://api-sandbox.flip.energy`.
+
+    `FLIP_API_URL` and `FLIP_OAUTH_URL` point it at an emulator.
+    """
+
+    _default_environment = SANDBOX
+
+
+def _environment_or(given: object, default: Environment | None) -> Environment:
+    if given is None:
+        return resolve_environment(os.environ, default=default)
+    if not isinstance(given, Environment):
+        raise ConfigurationError(f"environment is an Environment, not {shape(given)}")
+    if default is not None and given != default:
+        raise ConfigurationError(
+            f"this class is for {default.name}: use FlipClient(environment=...) for another"
+        )
+    return given
+
+
+def _make_http(
+    environment: Environment, transport: httpx.AsyncBaseTransport | None
+) -> httpx.AsyncClient:
+    opener = partial(open_transport, httpx.URL(environment.api_url))
+    # No proxies and no netrc of httpx's own: the transport has seen to the former.
+    return httpx.AsyncClient(transport=QueueingTransport(transport or opener), trust_env=False)

@@ -1,0 +1,206 @@
+"""Arguments and environment variables become a credential and an environment."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+import httpx
+
+from flip_async._auth._api_key import ApiKeyAuth
+from flip_async._auth._client_credentials import ClientCredentialsAuth, clean_scope
+from flip_async._auth._credential import CredentialSource
+from flip_async._auth._store import TokenStore
+from flip_async._clock import Clock
+from flip_async._environment import (
+    FLIP_API_ORIGINS,
+    FLIP_OAUTH_ORIGIN,
+    PRODUCTION,
+    SANDBOX,
+    Environment,
+    Origin,
+    parse_origin,
+)
+from flip_async.errors import ConfigurationError
+
+_KNOWN: Final = {"production": PRODUCTION, "sandbox": SANDBOX}
+
+
+@attrs.frozen(kw_only=True)
+class Credentials:
+    """What was given, or found in the environment: of one kind."""
+
+    api_key: str | CredentialSource | None = attrs.field(default=None, repr=False)
+    client_id: str | None = None
+    client_secret: str | CredentialSource | None = attrs.field(default=None, repr=False)
+    auth: httpx.Auth | None = None
+    scope: str | None = None
+
+
+def resolve_credentials(given: Credentials, environ: Mapping[str, str]) -> Credentials:
+    """Find the one credential to use: an argument wins over the environment.
+
+    Raises:
+        ConfigurationError: None, two kinds in the same place, or half of a pair.
+    """
+    found = given
+    names = {"api_key": "api_key=", "client_id": "client_id=", "client_secret": "client_secret="}
+    if _is_empty(given):
+        # An empty variable is one that is not set, as in `FLIP_API_KEY= python app.py`.
+        found = Credentials(
+            api_key=environ.get("FLIP_API_KEY") or None,
+            client_id=environ.get("FLIP_CLIENT_ID") or None,
+            client_secret=environ.get("FLIP_CLIENT_SECRET") or None,
+            scope=given.scope,
+        )
+        names = {
+            "api_key": "FLIP_API_KEY",
+            "client_id": "FLIP_CLIENT_ID",
+            "client_secret": "FLIP_CLIENT_SECRET",
+        }
+    _check_kinds(found, names)
+    return _with_scope(found, environ)
+
+
+def _is_empty(given: Credentials) -> bool:
+    return (
+        given.api_key is None
+        and given.client_id is None
+        and given.client_secret is None
+        and given.auth is None
+    )
+
+
+def _check_kinds(found: Credentials, names: Mapping[str, str]) -> None:
+    kinds = []
+    if found.auth is not None:
+        kinds.append("auth=")
+    if found.api_key is not None:
+        kinds.append(names["api_key"])
+    pair = {"client_id": found.client_id, "client_secret": found.client_secret}
+    present = [names[name] for name, value in pair.items() if value is not None]
+    missing = [names[name] for name, value in pair.items() if value is None]
+    kinds += present[:1]
+    if not kinds:
+        raise ConfigurationError(
+            "no credential: set FLIP_API_KEY, or FLIP_CLIENT_ID and FLIP_CLIENT_SECRET, in the "
+            "environment; or pass api_key=, or client_id= and client_secret="
+        )
+    if len(kinds) > 1:
+        raise ConfigurationError(f"two credentials given, {' and '.join(kinds)}: keep one of them")
+    if present and missing:
+        raise ConfigurationError(
+            f"half a credential: {present[0]} is there, {missing[0]} is missing; the other way is "
+            "an API key (FLIP_API_KEY or api_key=)"
+        )
+
+
+def _with_scope(found: Credentials, environ: Mapping[str, str]) -> Credentials:
+    scope, name = found.scope, "scope="
+    if scope is None and found.auth is None:
+        scope, name = environ.get("FLIP_SCOPE") or None, "FLIP_SCOPE"
+    if scope is None:
+        return found
+    if found.client_id is None:
+        what = "an API key" if found.auth is None else "an auth= of your own"
+        raise ConfigurationError(
+            f"{name} narrows an OAuth client, and cannot narrow {what}: leave it out"
+        )
+    return attrs.evolve(found, scope=clean_scope(scope))
+
+
+def make_auth(
+    found: Credentials,
+    environment: Environment,
+    *,
+    http_client: httpx.AsyncClient | None,
+    token_store: TokenStore | None,
+    clock: Clock,
+) -> httpx.Auth:
+    """Make the auth of a client; its credential goes to the client's API origin alone."""
+    if found.auth is not None:
+        if token_store is not None:
+            raise ConfigurationError("token_store= goes to the auth= that you made, not here")
+        return found.auth
+    if found.api_key is not None:
+        if token_store is not None:
+            raise ConfigurationError("token_store= is of no use with an API key: leave it out")
+        return ApiKeyAuth(
+            found.api_key,
+            origins=(environment.api_url,),
+            insecure_http=environment.insecure_http,
+            clock=clock,
+        )
+    assert found.client_id is not None  # _check_kinds() saw to it
+    assert found.client_secret is not None
+    return ClientCredentialsAuth(
+        found.client_id,
+        found.client_secret,
+        token_url=environment.token_url,
+        origins=(environment.api_url,),
+        insecure_http=environment.insecure_http,
+        scope=found.scope,
+        http_client=http_client,
+        token_store=token_store,
+        clock=clock,
+    )
+
+
+def resolve_environment(
+    environ: Mapping[str, str], *, default: Environment | None = None
+) -> Environment:
+    """Find the environment of a client that was given none.
+
+    Args:
+        environ: The environment variables.
+        default: What the client's class stands for, if it stands for one.
+
+    Raises:
+        ConfigurationError: The variables name none, or contradict one another.
+    """
+    named = default or _named(environ)
+    emulator = _from_urls(environ)
+    if emulator is None:
+        if named is None:
+            raise ConfigurationError(
+                "no environment: set FLIP_ENVIRONMENT to production or sandbox, pass "
+                "environment=, or use ProductionClient or SandboxClient"
+            )
+        return named
+    if named == PRODUCTION or emulator.api_url == PRODUCTION.api_url:
+        raise ConfigurationError(
+            "FLIP_API_URL and FLIP_OAUTH_URL are set, which is for an emulator, and the client "
+            "is for production: unset both, or use SandboxClient"
+        )
+    return emulator
+
+
+def _named(environ: Mapping[str, str]) -> Environment | None:
+    name = environ.get("FLIP_ENVIRONMENT", "").strip().lower()
+    if not name:
+        return None
+    if name not in _KNOWN:
+        raise ConfigurationError("FLIP_ENVIRONMENT is production or sandbox, and nothing else")
+    return _KNOWN[name]
+
+
+def _from_urls(environ: Mapping[str, str]) -> Environment | None:
+    api_url, oauth_url = environ.get("FLIP_API_URL", ""), environ.get("FLIP_OAUTH_URL", "")
+    if not api_url and not oauth_url:
+        return None
+    if not api_url or not oauth_url:
+        raise ConfigurationError(
+            "of FLIP_API_URL and FLIP_OAUTH_URL one is set: set both, or neither"
+        )
+    api = parse_origin(api_url, field="FLIP_API_URL")
+    oauth = parse_origin(oauth_url, field="FLIP_OAUTH_URL")
+    _check_host(api, "FLIP_API_URL", api in FLIP_API_ORIGINS)
+    _check_host(oauth, "FLIP_OAUTH_URL", oauth == FLIP_OAUTH_ORIGIN)
+    return Environment(name="from variables", api_url=str(api), oauth_url=str(oauth))
+
+
+def _check_host(origin: Origin, field: str, is_flip: bool) -> None:
+    if not (is_flip or origin.is_loopback):
+        raise ConfigurationError(
+            f"{field} is on {origin.host.decode('ascii')}: from the environment only loopback "
+            "and Flip's own hosts are taken; for another host pass environment=Environment(...)"
+        )

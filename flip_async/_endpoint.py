@@ -1,0 +1,66 @@
+"""An operation of the API as data."""
+
+import re
+from typing import Final, Generic, Literal, TypeVar
+from urllib.parse import quote
+
+import attrs
+
+from flip_async._secret import shape
+from flip_async.errors import InvalidArgumentError
+
+TokenKind = Literal["client", "site"]
+"""Whose credential a request carries: the organisation's, or one site's."""
+
+T_co = TypeVar("T_co", covariant=True)
+_PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
+
+
+@attrs.frozen(kw_only=True)
+class Endpoint(Generic[T_co]):
+    """What is needed to call an operation, and to read its answer.
+
+    Attributes:
+        method: HTTP method.
+        path: Path as the API's reference prints it, with placeholders (`/v1/site/{siteId}`).
+        token: The credential that it takes.
+        returns: Type of the answer; `None` where there is none.
+        safe_to_repeat: Why a POST does no harm when it is carried out twice; `None`
+            where that is not known. Other methods set or read a state.
+    """
+
+    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    path: str
+    token: TokenKind
+    returns: type[T_co]
+    safe_to_repeat: str | None = None
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether sending twice is known to be the same as sending once."""
+        return self.method != "POST" or self.safe_to_repeat is not None
+
+    def fill(self, *ids: str) -> str:
+        """The path with ids in the order of its placeholders, percent-encoded.
+
+        Raises:
+            InvalidArgumentError: An id is empty, `.` or `..`, or no str: the path would
+                be another endpoint's.
+        """
+        if not ids:
+            return self.path
+        values = iter(ids)
+        return _PLACEHOLDER.sub(lambda match: path_segment(next(values), match[1]), self.path)
+
+
+def path_segment(value: object, field: str) -> str:
+    """Percent-encode an id for one segment of a path."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", field).lower()
+    if not isinstance(value, str):
+        raise InvalidArgumentError(f"is a str, not {shape(value)}", field=name)
+    if value in ("", ".", ".."):
+        raise InvalidArgumentError(
+            "is empty" if not value else "is neither . nor .., which mean another path",
+            field=name,
+        )
+    return quote(value, safe="")

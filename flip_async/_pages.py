@@ -1,0 +1,196 @@
+"""Lists that come page by page."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Generator
+from typing import Final, Generic, Protocol, TypeVar
+
+from flip_async._secret import shape
+from flip_async.errors import FlipError, InvalidArgumentError
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+PAGE_SIZE: Final = 100
+
+
+class FetchPage(Protocol[T]):
+    """Gets one page: `previous_first` is the first row of the page before, or `None`."""
+
+    def __call__(
+        self, *, skip: int, limit: int, previous_first: T | None
+    ) -> Coroutine[object, object, list[T]]: ...
+
+
+class Spawn(Protocol):
+    """Runs a job that outlives the call that begins it."""
+
+    def __call__(self, job: Coroutine[object, object, U]) -> asyncio.Task[U]: ...
+
+
+class Pages(Generic[T]):
+    """A list of the API, fetched page by page while it is read.
+
+    ```python
+    async for site in flip.sites.list(): ...
+    async for page in flip.sites.list().pages(): ...
+    sites = await flip.sites.list(max_items=500)
+    ```
+
+    While a page is read the next is fetched. Rows that are added or removed meanwhile
+    may shift between pages, so that one comes twice or not at all: the API has no cursor.
+    """
+
+    def __init__(
+        self,
+        fetch: FetchPage[T],
+        *,
+        spawn: Spawn,
+        skip: int = 0,
+        limit: int = PAGE_SIZE,
+        max_items: int | None = None,
+    ) -> None:
+        _check(skip, "skip", at_least=0)
+        _check(limit, "limit", at_least=1)
+        if max_items is not None:
+            _check(max_items, "max_items", at_least=0)
+        self._fetch: Final = fetch
+        self._spawn: Final = spawn
+        self._skip: Final = skip
+        self._limit: Final = limit
+        self._max_items: Final = max_items
+
+    def pages(self) -> "PageIterator[T]":
+        """Iterate over whole pages, as lists."""
+        return PageIterator(
+            self._fetch, self._spawn, skip=self._skip, limit=self._limit, most=self._max_items
+        )
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return _RowIterator(self.pages())
+
+    def __await__(self) -> Generator[object, None, list[T]]:
+        return self._all().__await__()
+
+    async def _all(self) -> list[T]:
+        return [row async for row in self]
+
+
+class PageIterator(Generic[T]):
+    """Gives a page at a time, and fetches the next meanwhile."""
+
+    def __init__(
+        self,
+        fetch: FetchPage[T],
+        spawn: Spawn,
+        *,
+        skip: int,
+        limit: int,
+        most: int | None,
+    ) -> None:
+        self._fetch: Final = fetch
+        self._spawn: Final = spawn
+        self._skip = skip
+        self._limit: Final = limit
+        self._left: Final = most
+        self._received = 0
+        self._first: T | None = None
+        self._next: asyncio.Task[list[T] | FlipError] | None = None
+        self._over = False
+
+    def __aiter__(self) -> "PageIterator[T]":
+        return self
+
+    async def __anext__(self) -> list[T]:
+        if self._over:
+            raise StopAsyncIteration
+        page = await self._page()
+        if not page:
+            self._over = True
+            raise StopAsyncIteration
+        if self._left is not None:
+            page = page[: self._left - self._received]
+        self._skip += len(page)
+        self._received += len(page)
+        self._first = page[0]
+        if self._wanted() > 0:
+            self._next = self._spawn(_outcome(self._request()))
+        else:
+            self._over = True
+        return page
+
+    async def _page(self) -> list[T]:
+        if self._wanted() == 0:
+            return []
+        if self._next is None:
+            return await self._request()
+        task, self._next = self._next, None
+        try:
+            outcome = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if isinstance(outcome, FlipError):
+            self._over = True
+            raise outcome
+        return outcome
+
+    def _wanted(self) -> int:
+        if self._left is None:
+            return self._limit
+        return min(self._limit, self._left - self._received)
+
+    def _request(self) -> Coroutine[object, object, list[T]]:
+        return self._fetch(skip=self._skip, limit=self._wanted(), previous_first=self._first)
+
+    async def aclose(self) -> None:
+        """End the fetching of the next page."""
+        self._over = True
+        self._cancel()
+
+    def _cancel(self) -> None:
+        task, self._next = self._next, None
+        if task is None or task.done():
+            return
+        loop = task.get_loop()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(task.cancel)  # the collector may run in any thread
+
+    def __del__(self) -> None:
+        self._cancel()
+
+
+class _RowIterator(Generic[T]):
+    """Gives the rows of pages, one by one."""
+
+    def __init__(self, pages: PageIterator[T]) -> None:
+        self._pages: Final = pages
+        self._rows: Final[deque[T]] = deque()
+
+    def __aiter__(self) -> "_RowIterator[T]":
+        return self
+
+    async def __anext__(self) -> T:
+        if not self._rows:
+            self._rows.extend(await self._pages.__anext__())
+        return self._rows.popleft()
+
+    async def aclose(self) -> None:
+        """End the fetching of the next page."""
+        self._rows.clear()
+        await self._pages.aclose()
+
+
+async def _outcome(job: Coroutine[object, object, list[T]]) -> list[T] | FlipError:
+    """An error belongs to the page it is for: it waits as a value until that is reached."""
+    try:
+        return await job
+    except FlipError as error:
+        return error
+
+
+def _check(value: object, field: str, *, at_least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidArgumentError(f"is a whole number, not {shape(value)}", field=field)
+    if value < at_least:
+        raise InvalidArgumentError(f"is at least {at_least}, not {value}", field=field)

@@ -1,0 +1,1 @@
+"""A file a namespace: its endpoints and its methods."""

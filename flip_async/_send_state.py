@@ -1,0 +1,46 @@
+"""How far a request has come: what a deadline or a close means for it."""
+
+from typing import Final, final
+
+import httpx
+
+EXTENSION: Final = "flip_async"
+"""Under this name it stands in the extensions of a request, and a note in those of an answer."""
+
+
+@final
+class SendState:
+    """Says whether a request may have reached the server.
+
+    The session makes one for a request that must not be repeated by guess; the auth
+    and the transport tell it what they do, and so does httpcore, as its trace hook.
+    """
+
+    __slots__ = ("may_have_arrived",)
+
+    def __init__(self) -> None:
+        self.may_have_arrived = False
+
+    @classmethod
+    def of(cls, request: httpx.Request) -> "SendState | None":
+        state = request.extensions.get(EXTENSION)
+        return state if isinstance(state, cls) else None
+
+    def extensions(self) -> dict[str, object]:
+        """What to put into the request's extensions."""
+        return {EXTENSION: self, "trace": self}
+
+    def waits(self) -> None:
+        """It is in our hands: before the token, in the queue, or answered 401."""
+        self.may_have_arrived = False
+
+    def leaves(self) -> None:
+        """It goes to a transport that may tell no more (a mock, a user's own)."""
+        self.may_have_arrived = True
+
+    async def __call__(self, event: str, info: object) -> None:
+        # httpcore: a new connection comes first, so that nothing is sent yet.
+        if event.endswith("send_request_headers.started"):
+            self.may_have_arrived = True
+        elif event == "connection.connect_tcp.started":
+            self.may_have_arrived = False

@@ -1,0 +1,63 @@
+"""Models to JSON and back; the only module that knows the codec."""
+
+import functools
+import re
+from collections.abc import Callable, Hashable
+from typing import Final, TypeVar, cast
+
+import httpx
+import msgspec
+
+from flip_async.errors import DecodeError, InvalidArgumentError
+from flip_async.models._base import check
+
+T = TypeVar("T")
+
+_PLACE: Final = re.compile(r" - at `(?P<place>[^`]*)`$")
+_encoder: Final = msgspec.json.Encoder()
+
+
+def encode(body: object) -> bytes:
+    """Check a body and write it as JSON; fields that are `UNSET` are left out.
+
+    Raises:
+        InvalidArgumentError: A field breaks its rule, or has something JSON cannot hold.
+    """
+    check(body)
+    try:
+        return _encoder.encode(body)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidArgumentError(f"cannot be written as JSON: {error}", field="body") from None
+
+
+@functools.cache
+def _decoder(kind: Hashable) -> Callable[[bytes], object]:
+    return msgspec.json.Decoder(cast("type[object]", kind)).decode
+
+
+def decode(
+    response: httpx.Response, kind: type[T], *, method: str, path: str, attempts: int = 1
+) -> T:
+    """Read an answer.
+
+    Raises:
+        DecodeError: It is not JSON, or has another form; says where in the document.
+    """
+    place: str | None = None
+    try:
+        return cast("T", _decoder(cast("Hashable", kind))(response.content))
+    except msgspec.ValidationError as error:
+        text = str(error)
+        match = _PLACE.search(text)
+        place = match["place"] if match else "$"
+        reason = f"{place}: {_PLACE.sub('', text)}"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        reason = f"not JSON ({type(error).__name__}, {len(response.content)} bytes)"
+    raise DecodeError(
+        f"cannot read the answer: {reason}",
+        response=response,
+        document_path=place,
+        method=method,
+        path=path,
+        attempts=attempts,
+    )

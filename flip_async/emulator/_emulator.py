@@ -1,0 +1,225 @@
+"""The emulator as a user sees it."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Self, TypedDict, Unpack
+
+import httpx
+
+from flip_async import Environment, FlipClient, Retries
+from flip_async.emulator._app import make_app, make_routes
+from flip_async.emulator._faults import Cut, Fault, Faults
+from flip_async.emulator._oauth import OAuthClient
+from flip_async.emulator._server import InProcessTransport, SocketServer
+from flip_async.emulator._world import World
+
+IN_PROCESS_URL: Final = "http://flip.localhost"
+
+
+class ClientOptions(TypedDict, total=False):
+    """Arguments of `Emulator.client()`, as those of `FlipClient`."""
+
+    api_key: str
+    client_id: str
+    client_secret: str
+    auth: httpx.Auth
+    scope: str
+    timeout: float | httpx.Timeout | None
+    deadline_s: float | None
+    retries: Retries
+
+
+class Emulator:
+    """A local Flip, with its OAuth host, for tests and demos; all state is in memory.
+
+    Args:
+        in_process: Answer without a socket: faster, and reached through `client()` or
+            `transport` alone. Else it listens on loopback, in the running event loop.
+        token_lifetime_s: Life of its access tokens, in seconds.
+        host: Address to listen on.
+        port: Port to listen on; 0 for a free one.
+        scopes: Scopes that its OAuth client may ask for; `None` for any.
+        max_limit: The most rows that a list gives in one page, whatever is asked for.
+
+    Attributes:
+        api_key: A key that it accepts.
+        client_id: Id of the OAuth client that it knows.
+        client_secret: Secret of that client.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_process: bool = False,
+        token_lifetime_s: float = 3600.0,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        scopes: Sequence[str] | None = None,
+        max_limit: int | None = None,
+    ) -> None:
+        self.api_key: Final = f"fl_emulator_{secrets.token_hex(8)}"
+        self.client_id: Final = "emulator"
+        self.client_secret: Final = secrets.token_hex(16)
+        self._host: Final = host
+        self._port: Final = port
+        self._in_process: Final = in_process
+        self._world: Final = World(api_key=self.api_key, token_lifetime_s=token_lifetime_s)
+        oauth = OAuthClient(
+            self.client_id, self.client_secret, None if scopes is None else frozenset(scopes)
+        )
+        routes = make_routes(self._world, oauth, max_limit=max_limit)
+        self._app: Final = Faults(make_app(routes), routes)
+        self._server: SocketServer | None = None
+        self._transport: httpx.AsyncBaseTransport | None = None
+
+    # Where it is
+
+    @property
+    def api_url(self) -> str:
+        """Origin of the API."""
+        if self._in_process:
+            return IN_PROCESS_URL
+        if self._server is None:
+            raise RuntimeError("the emulator does not run: use `async with Emulator() as ...`")
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._server.port}"
+
+    @property
+    def oauth_url(self) -> str:
+        """Origin of the OAuth host; here the same."""
+        return self.api_url
+
+    @property
+    def environment(self) -> Environment:
+        """What a `FlipClient` takes."""
+        return Environment(name="emulator", api_url=self.api_url, oauth_url=self.oauth_url)
+
+    @property
+    def transport(self) -> httpx.AsyncBaseTransport | None:
+        """In process: what a client takes as its `transport`; else `None`."""
+        return self._transport
+
+    def client(self, **options: Unpack[ClientOptions]) -> FlipClient:
+        """A client for this emulator, with its OAuth credential where none is given."""
+        if not options.keys() & {"api_key", "client_id", "client_secret", "auth"}:
+            options["client_id"] = self.client_id
+            options["client_secret"] = self.client_secret
+        return FlipClient(environment=self.environment, transport=self._transport, **options)
+
+    def variables(self) -> dict[str, str]:
+        """Environment variables that point `SandboxClient()` here."""
+        return {
+            "FLIP_API_URL": self.api_url,
+            "FLIP_OAUTH_URL": self.oauth_url,
+            "FLIP_CLIENT_ID": self.client_id,
+            "FLIP_CLIENT_SECRET": self.client_secret,
+        }
+
+    # What it was asked, and what it knows
+
+    def count(self, method: str, path: str) -> int:
+        """How many requests there were of a method and a path, or a template of a path."""
+        return self._app.count(method, path)
+
+    def forget_counts(self) -> None:
+        """Begin to count anew."""
+        self._app.forget_counts()
+
+    @property
+    def telemetry(self) -> list[dict[str, object]]:
+        """The points that were accepted, as they were sent."""
+        return list(self._world.telemetry)
+
+    @property
+    def site_ids(self) -> list[str]:
+        """The ids of the sites that were commissioned."""
+        return list(self._world.sites)
+
+    # Misbehaviour
+
+    @property
+    def token_lifetime_s(self) -> float:
+        """Life of the access tokens that are given from now on, in seconds."""
+        return self._world.token_lifetime_s
+
+    @token_lifetime_s.setter
+    def token_lifetime_s(self, seconds: float) -> None:
+        self._world.token_lifetime_s = seconds
+
+    def advance(self, seconds: float) -> None:
+        """Move the emulator's own clock forward: its tokens age by that much."""
+        self._world.advance(seconds)
+
+    def revoke_tokens(self) -> None:
+        """Forget all access tokens and site tokens: they are answered 401."""
+        self._world.revoke_tokens()
+
+    def fail_next(
+        self,
+        times: int | None = 1,
+        *,
+        method: str | None = None,
+        path: str | None = None,
+        status: int | None = None,
+        retry_after: str | None = None,
+        body: bytes | None = None,
+        cut: Cut | None = None,
+        delay_s: float = 0.0,
+        until: asyncio.Event | None = None,
+    ) -> None:
+        """Let the next requests go wrong; several faults take their turns.
+
+        Args:
+            times: How many requests; `None` for all from now on.
+            method: Only those with this method.
+            path: Only those with this path, or this template (`/v1/site/{siteId}`).
+            status: Answer with this status, without carrying the request out.
+            retry_after: `Retry-After` of that answer.
+            body: Body of that answer: a malformed token, for instance, with status 200.
+            cut: Cut the connection `before` the request is carried out, `in` the answer,
+                or `after` it was carried out and before the answer.
+            delay_s: Wait so long first, in seconds.
+            until: Wait for this event first.
+        """
+        fault = Fault(
+            times=times,
+            method=method,
+            path=path,
+            status=status,
+            retry_after=retry_after,
+            body=body,
+            cut=cut,
+            delay_s=delay_s,
+            until=until,
+        )
+        self._app.add(fault)
+
+    def behave(self) -> None:
+        """Forget all faults that are still to come."""
+        self._app.clear()
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        if self._in_process:
+            self._transport = InProcessTransport(self._app)
+        else:
+            self._server = SocketServer(self._app, host=self._host, port=self._port)
+            await self._server.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._server is not None:
+            await self._server.stop()
+            self._server = None
+
+    def __repr__(self) -> str:
+        where = "in process" if self._in_process else "on a socket"
+        return f"<Emulator {where}>"

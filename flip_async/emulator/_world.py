@@ -1,0 +1,227 @@
+"""What the emulated Flip knows: tokens, sites, devices, telemetry. All in memory.
+
+It builds plain dictionaries as the API's reference prints them, and never sees the
+SDK's models: with those on both sides a wrong field name would be right.
+"""
+
+import secrets
+import uuid
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import attrs
+
+from flip_async._clock import SystemClock
+
+Json = dict[str, Any]  # a JSON object, whose values may be anything
+Kind = Literal["client", "site"]
+
+SITE_TOKEN_LIFETIME_S: Final = 3600.0
+SANDBOX_ZIP_CODES: Final = ("88800", "88801", "88802")
+SITE_FIELDS: Final = (
+    "first_name",
+    "last_name",
+    "company_name",
+    "email",
+    "state_code",
+    "city",
+    "zip_code",
+    "street_address",
+    "street_address2",
+)
+
+
+@attrs.frozen
+class Grant:
+    """What a bearer token opens.
+
+    Attributes:
+        kind: The organisation, or one site.
+        expires_at: When it is over, by the emulator's clock.
+        site_id: The site.
+    """
+
+    kind: Kind
+    expires_at: float
+    site_id: str | None = None
+
+
+class World:
+    """The state, and what can happen to it."""
+
+    def __init__(self, *, api_key: str, token_lifetime_s: float) -> None:
+        self.api_key: Final = api_key
+        self.token_lifetime_s = token_lifetime_s
+        self.sites: Final[dict[str, Json]] = {}
+        self.devices: Final[dict[str, Json]] = {}
+        self.enrollments: Final[dict[str, Json]] = {}
+        self.telemetry: Final[list[Json]] = []
+        self._grants: Final[dict[str, Grant]] = {}
+        self._clock: Final = SystemClock()
+        self._ahead_s = 0.0
+
+    # Time
+
+    def now(self) -> float:
+        """Unix time, by the emulator's clock."""
+        return self._clock.now().wall_s + self._ahead_s
+
+    def advance(self, seconds: float) -> None:
+        """Move the emulator's clock forward."""
+        self._ahead_s += seconds
+
+    def timestamp(self) -> str:
+        return _iso(self.now())
+
+    # Tokens
+
+    def issue_access_token(self) -> tuple[str, float]:
+        token = f"at_{secrets.token_urlsafe(24)}"
+        self._grants[token] = Grant("client", self.now() + self.token_lifetime_s)
+        return token, self.token_lifetime_s
+
+    def issue_site_token(self, site_id: str) -> Json:
+        token = f"fst_{secrets.token_urlsafe(24)}"
+        expires_at = self.now() + SITE_TOKEN_LIFETIME_S
+        self._grants[token] = Grant("site", expires_at, site_id)
+        return {"site_access_token": token, "expires_at": _iso(expires_at)}
+
+    def grant_of(self, bearer: str) -> Grant | None:
+        if secrets.compare_digest(bearer.encode(), self.api_key.encode()):
+            return Grant("client", float("inf"))
+        grant = self._grants.get(bearer)
+        return grant if grant is not None and self.now() < grant.expires_at else None
+
+    def revoke_tokens(self) -> None:
+        self._grants.clear()
+
+    # Sites
+
+    def commission(
+        self, site: Json, devices: list[Json], can_auto_enroll: bool, enrollment: Json | None
+    ) -> Json:
+        now, site_id = self.timestamp(), site["id"]
+        before = self.sites.get(site_id, {"created_at": now})
+        self.sites[site_id] = {
+            "id": site_id,
+            **{name: site.get(name) for name in SITE_FIELDS},
+            "created_at": before["created_at"],
+            "updated_at": now,
+        }
+        for device in devices:
+            known = self.devices.get(device["id"], {"created_at": now})
+            self.devices[device["id"]] = {
+                **{name: device[name] for name in _DEVICE_FIELDS},
+                "site_id": site_id,
+                "created_at": known["created_at"],
+                "updated_at": now,
+            }
+        programs = self.programs_for(site.get("zip_code"), {device["type"] for device in devices})
+        made = None
+        if enrollment is not None:
+            made = self._enroll(site_id, enrollment)
+        elif can_auto_enroll:
+            made = self._auto_enroll(site_id, devices, programs)
+        return {"programs": programs, "enrollment": made}
+
+    def update_site(self, site_id: str, changes: Json) -> Json:
+        site = self.sites[site_id]
+        site.update({name: changes[name] for name in SITE_FIELDS if name in changes})
+        site["updated_at"] = self.timestamp()
+        return site
+
+    def programs_for(self, zip_code: object, device_types: set[str]) -> list[Json]:
+        if zip_code not in SANDBOX_ZIP_CODES:
+            return []
+        return [
+            program for program in _PROGRAMS if device_types & set(program["eligible_device_types"])
+        ]
+
+    def _auto_enroll(self, site_id: str, devices: list[Json], programs: list[Json]) -> Json | None:
+        for program in programs:
+            if program["can_auto_enroll"]:
+                wanted = {
+                    "device_ids": [device["id"] for device in devices],
+                    "program_id": program["id"],
+                    "enroll_method": "AUTO_ENROLL",
+                }
+                return self._enroll(site_id, wanted)
+        return None
+
+    def _enroll(self, site_id: str, wanted: Json) -> Json:
+        enrollment = {
+            "id": str(uuid.uuid4()),
+            "device_ids": wanted["device_ids"],
+            "site_id": site_id,
+            "program_id": wanted["program_id"],
+            "enroll_method": wanted["enroll_method"],
+            "status": "PENDING",
+            "status_reason": None,
+            "enrolled_at": None,
+            "unenrolled_at": None,
+            "program_specific_attributes": wanted.get("program_specific_attributes", []),
+            "has_agreed_to_terms_and_conditions": wanted.get("has_agreed_to_terms_and_conditions"),
+            "terms_and_conditions_version": wanted.get("terms_and_conditions_version"),
+        }
+        self.enrollments[str(enrollment["id"])] = enrollment
+        return enrollment
+
+
+_DEVICE_FIELDS: Final = (
+    "id",
+    "manufacturer_name",
+    "product_name",
+    "serial_number",
+    "type",
+    "attributes",
+    "install_date",
+)
+
+_PROGRAMS: Final[list[Json]] = [
+    {
+        "id": "0d5b6a1e-6c1f-4a55-9f3e-2b7d8c9e0f11",
+        "name": "Emulated Peak Program",
+        "description": "Asks for an agreement and an account number.",
+        "eligible_device_types": ["BATTERY"],
+        "can_auto_enroll": False,
+        "minimum_reserve_percentage": 20,
+        "minimum_commitment_months": 12,
+        "participation_months": [6, 7, 8, 9],
+        "earnings_for_site_upfront": 100,
+        "earnings_for_site_yearly": 300,
+        "created_at": "2025-01-01T00:00:00Z",
+        "updated_at": "2025-01-01T00:00:00Z",
+        "enrollment_form": [
+            {
+                "name": "account_id",
+                "label": "Account number",
+                "type": "string",
+                "hint": "On the bill",
+            }
+        ],
+        "terms_and_conditions_version": "2025-01-01",
+        "terms_and_conditions_text": "# Terms\n\nYou may leave at any time.",
+    },
+    {
+        "id": "7a1c2d3e-4f50-4617-8293-a4b5c6d7e8f9",
+        "name": "Emulated Open Program",
+        "description": "Asks for nothing.",
+        "eligible_device_types": ["BATTERY", "EV_CHARGER"],
+        "can_auto_enroll": True,
+        "minimum_reserve_percentage": 10,
+        "minimum_commitment_months": None,
+        "participation_months": list(range(1, 13)),
+        "earnings_for_site_upfront": 0,
+        "earnings_for_site_yearly": 120,
+        "created_at": "2025-01-01T00:00:00Z",
+        "updated_at": "2025-01-01T00:00:00Z",
+        "enrollment_form": [],
+        "terms_and_conditions_version": None,
+        "terms_and_conditions_text": None,
+    },
+]
+
+
+def _iso(unix_s: float) -> str:
+    moment = datetime.fromtimestamp(unix_s, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,458 @@
+"""Every exception of flip_async.
+
+```text
+FlipError
+├── ConfigurationError              what the client was made with cannot work
+├── InvalidArgumentError            (ValueError) an argument is refused before any request
+├── ClientClosedError               (RuntimeError) used after, or cut off by, `aclose()`
+├── StatusError                     the API answered, and the answer is an error
+│   ├── BadRequestError             400
+│   ├── AuthenticationError         401
+│   ├── PermissionDeniedError       403
+│   ├── NotFoundError               404
+│   ├── ConflictError               409
+│   ├── UnprocessableEntityError    422
+│   ├── RateLimitError              429
+│   └── ServerError                 500 and above
+├── TransportError                  no answer
+│   ├── ConnectionFailedError       nothing was carried out, or repeating is harmless
+│   ├── DeadlineError               (TimeoutError) the time for the call is over; as above
+│   └── OutcomeUnknownError         the request was sent and may have been carried out
+├── DecodeError                     an answer that cannot be read
+└── TokenError                      no access token can be had
+    ├── TokenRequestError           the token endpoint refused
+    ├── TokenResponseError          its answer is no token
+    └── TokenUnavailableError       it could not be reached, or is overloaded
+```
+"""
+
+import json
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final, Self, TypeVar
+
+import attrs
+import httpx
+
+from flip_async._backoff import parse_retry_after
+from flip_async._secret import Secret, scrub
+
+_LONGEST_SERVER_TEXT: Final = 500
+
+_E = TypeVar("_E", bound="FlipError")
+
+
+class FlipError(Exception):
+    """Base of all exceptions of flip_async.
+
+    Attributes:
+        message: What happened and, where there is one, the way out.
+        method: HTTP method of the request, if there was one.
+        path: Path of the request, if there was one.
+        attempts: How often the request was sent, at least to the connection pool.
+    """
+
+    message: str
+    method: str | None
+    path: str | None
+    attempts: int
+
+    def __init__(
+        self, message: str, *, method: str | None = None, path: str | None = None, attempts: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.method = method
+        self.path = path
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        where = f"{self.method} {self.path}: " if self.method else ""
+        tries = f" (after {self.attempts} attempts)" if self.attempts > 1 else ""
+        return f"{where}{self.message}{tries}"
+
+    def again(self) -> Self:
+        """A copy to raise in another task: a traceback belongs to one raise."""
+        copy = _restore(type(self), self.args, dict(self.__dict__))
+        if "__notes__" in self.__dict__:
+            copy.__dict__["__notes__"] = list(self.__notes__)
+        copy.__cause__ = self.__cause__
+        copy.__suppress_context__ = self.__suppress_context__
+        return copy
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (type(self), self.args, self._picklable_state())
+
+    def _picklable_state(self) -> dict[str, object]:
+        return dict(self.__dict__)
+
+
+def _restore(kind: type[_E], args: tuple[object, ...], state: dict[str, object]) -> _E:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(FlipError):
+    """What the client or the auth was made with cannot work; no request was made."""
+
+
+class InvalidArgumentError(FlipError, ValueError):
+    """An argument is refused before any request.
+
+    Attributes:
+        field: The argument or field, with its place in a list: `devices[2].type`.
+    """
+
+    field: str
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+class ClientClosedError(FlipError, RuntimeError):
+    """The client or the auth was closed before the call, or while it ran."""
+
+
+@attrs.frozen
+class FieldError:
+    """What is wrong with one field of a request.
+
+    Attributes:
+        field: Where it stands in the request: `devices.0.type`.
+        message: What the server says of it.
+        type: The server's word for the kind of error, if it gave one.
+    """
+
+    field: str
+    message: str
+    type: str | None = None
+
+
+class StatusError(FlipError):
+    """The API answered with an error.
+
+    Attributes:
+        response: The answer. Its `request` carries the credential in its headers:
+            do not print those. A pickled error has a copy without them.
+        code: Flip's word for the error, if the body has one.
+        details: What is wrong with which field, if the body says so.
+        retry_after_s: What the server asks to wait, in seconds.
+        outcome_unknown: The request may have been carried out all the same.
+        not_retried: Why a 401 was not followed by a second attempt, if a reason
+            other than the rules of `AuthenticationError` stood against it.
+    """
+
+    response: httpx.Response
+    code: str | None
+    details: tuple[FieldError, ...]
+    retry_after_s: float | None
+    outcome_unknown: bool
+    not_retried: str | None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        response: httpx.Response,
+        method: str,
+        path: str,
+        attempts: int = 1,
+        code: str | None = None,
+        details: tuple[FieldError, ...] = (),
+        retry_after_s: float | None = None,
+        outcome_unknown: bool = False,
+        not_retried: str | None = None,
+    ) -> None:
+        super().__init__(message, method=method, path=path, attempts=attempts)
+        self.response = response
+        self.code = code
+        self.details = details
+        self.retry_after_s = retry_after_s
+        self.outcome_unknown = outcome_unknown
+        self.not_retried = not_retried
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status of the answer."""
+        return self.response.status_code
+
+    @property
+    def request(self) -> httpx.Request:
+        """The request that was answered."""
+        return self.response.request
+
+    def _picklable_state(self) -> dict[str, object]:
+        return super()._picklable_state() | {"response": _without_headers(self.response)}
+
+
+class BadRequestError(StatusError):
+    """400: the server cannot make sense of the request."""
+
+
+class AuthenticationError(StatusError):
+    """401: the credential is refused, and a fresh one was refused too."""
+
+
+class PermissionDeniedError(StatusError):
+    """403: the credential is good, but not for this."""
+
+
+class NotFoundError(StatusError):
+    """404: there is no such site, device or other thing."""
+
+
+class ConflictError(StatusError):
+    """409: the request does not fit the present state."""
+
+
+class UnprocessableEntityError(StatusError):
+    """422: the server refuses fields of the request; `details` says which."""
+
+
+class RateLimitError(StatusError):
+    """429: too many requests; `retry_after_s` says when to come back."""
+
+
+class ServerError(StatusError):
+    """500 and above: the fault is the server's."""
+
+
+class TransportError(FlipError):
+    """No answer came."""
+
+
+class ConnectionFailedError(TransportError):
+    """No connection, or it was lost; nothing was carried out, or repeating is harmless."""
+
+
+class DeadlineError(TransportError, TimeoutError):
+    """The time for the call is over; nothing was carried out, or repeating is harmless."""
+
+
+class OutcomeUnknownError(TransportError):
+    """The request was sent and no answer came: it may have been carried out.
+
+    Look at the state of things before you send it again.
+    """
+
+
+class DecodeError(FlipError):
+    """The API's answer cannot be read.
+
+    Attributes:
+        response: The answer as it came.
+        document_path: Where in the document the trouble is (`$[3].id`), or `None`
+            where the whole cannot be read.
+    """
+
+    response: httpx.Response
+    document_path: str | None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        response: httpx.Response,
+        document_path: str | None,
+        method: str,
+        path: str,
+        attempts: int = 1,
+    ) -> None:
+        super().__init__(message, method=method, path=path, attempts=attempts)
+        self.response = response
+        self.document_path = document_path
+
+    def _picklable_state(self) -> dict[str, object]:
+        return super()._picklable_state() | {"response": _without_headers(self.response)}
+
+
+class TokenError(FlipError):
+    """No access token can be had."""
+
+
+class TokenRequestError(TokenError):
+    """The token endpoint refused the request.
+
+    Attributes:
+        status_code: The HTTP status of the answer.
+        error: The error code (`invalid_client`), if the body has one.
+        error_description: The server's explanation, if there is one.
+        error_uri: A page about the error, if there is one.
+
+    Source:
+        RFC 6749 section 5.2.
+    """
+
+    status_code: int
+    error: str | None
+    error_description: str | None
+    error_uri: str | None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int,
+        error: str | None = None,
+        error_description: str | None = None,
+        error_uri: str | None = None,
+        attempts: int = 1,
+    ) -> None:
+        super().__init__(message, attempts=attempts)
+        self.status_code = status_code
+        self.error = error
+        self.error_description = error_description
+        self.error_uri = error_uri
+
+
+class TokenResponseError(TokenError):
+    """The token endpoint's answer is no token that can be used."""
+
+
+class TokenUnavailableError(TokenError):
+    """The token endpoint could not be reached, or is overloaded, for as long as we tried.
+
+    Attributes:
+        retry_after_s: What the server asked to wait, in seconds, if it did.
+    """
+
+    retry_after_s: float | None
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, attempts: int = 1
+    ) -> None:
+        super().__init__(message, attempts=attempts)
+        self.retry_after_s = retry_after_s
+
+
+_BY_STATUS: Final[dict[int, type[StatusError]]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: UnprocessableEntityError,
+    429: RateLimitError,
+}
+
+
+def from_response(
+    response: httpx.Response,
+    *,
+    method: str,
+    path: str,
+    wall_now_s: float,
+    attempts: int = 1,
+    outcome_unknown: bool = False,
+    not_retried: str | None = None,
+) -> StatusError:
+    """Make the exception for an answer that is an error.
+
+    Args:
+        response: The answer, already read.
+        method: HTTP method of the request.
+        path: Path of the request.
+        wall_now_s: Unix time in seconds, for a `Retry-After` that is a date.
+        attempts: How often the request was sent.
+        outcome_unknown: Whether it may have been carried out all the same.
+        not_retried: Why a 401 was not followed by a second attempt.
+
+    Returns:
+        The exception, to be raised by the caller.
+    """
+    status = response.status_code
+    kind = _BY_STATUS.get(status, ServerError if status >= 500 else StatusError)
+    body = _ErrorBody.read(response)
+    credential = Secret(response.request.headers.get("Authorization", "").removeprefix("Bearer "))
+    says = scrub(body.message or "", credential)
+    text = f"{status} {_phrase(status)}".rstrip()
+    if says:
+        text = f"{text}: {says}"
+    if not_retried:
+        text = f"{text} ({not_retried})"
+    return kind(
+        text,
+        response=response,
+        method=method,
+        path=path,
+        attempts=attempts,
+        code=body.code,
+        details=body.details,
+        retry_after_s=parse_retry_after(response.headers.get("Retry-After"), wall_now_s),
+        outcome_unknown=outcome_unknown,
+        not_retried=not_retried,
+    )
+
+
+def _phrase(status: int) -> str:
+    # Not the server's own words: HTTP/1.1 lets it write anything there.
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+@attrs.frozen
+class _ErrorBody:
+    """What can be read from an error's body, whichever shape it has (reference, section 5)."""
+
+    message: str | None = None
+    code: str | None = None
+    details: tuple[FieldError, ...] = ()
+
+    @classmethod
+    def read(cls, response: httpx.Response) -> "_ErrorBody":
+        try:
+            document = json.loads(response.content)
+        except (ValueError, RecursionError):
+            return cls()
+        if not isinstance(document, dict):
+            return cls()
+        details = _details(document.get("detail")) or _details(document.get("errors"))
+        message = _first_text(document, "message", "detail", "error")
+        if details:
+            first = f"{details[0].field}: {details[0].message}"
+            message = f"{message}: {first}" if message else first
+        return cls(message=message, code=_first_text(document, "code"), details=details)
+
+
+def _first_text(document: dict[str, object], *names: str) -> str | None:
+    for name in names:
+        value = document.get(name)
+        if isinstance(value, str) and value:
+            return value[:_LONGEST_SERVER_TEXT]
+    return None
+
+
+def _details(entries: object) -> tuple[FieldError, ...]:
+    """Read `detail` (`loc`, `msg`) or `errors` (`path`, `message`): both tell the same."""
+    if not isinstance(entries, list):
+        return ()
+    return tuple(_field_error(entry) for entry in entries if isinstance(entry, dict))
+
+
+def _field_error(entry: dict[str, object]) -> FieldError:
+    loc = entry.get("loc")
+    if isinstance(loc, list):
+        # The first part names the place (body, path, query), not the field.
+        field = ".".join(str(part) for part in (loc[1:] or loc))
+    else:
+        field = _first_text(entry, "path") or ""
+    message = _first_text(entry, "msg", "message") or "not valid"
+    return FieldError(field=field, message=message, type=_first_text(entry, "type"))
+
+
+def _without_headers(response: httpx.Response) -> httpx.Response:
+    """Copy a response; of its requests only method and URL stay, as headers hold a credential."""
+    copy = httpx.Response.__new__(httpx.Response)
+    copy.__setstate__(response.__getstate__())
+    copy.request = httpx.Request(response.request.method, response.request.url)
+    copy.history = _all_without_headers(response.history)
+    copy.next_request = None
+    return copy
+
+
+def _all_without_headers(responses: Sequence[httpx.Response]) -> list[httpx.Response]:
+    return [_without_headers(response) for response in responses]

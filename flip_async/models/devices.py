@@ -1,0 +1,77 @@
+"""Devices."""
+
+from datetime import datetime
+
+import attrs
+
+from flip_async.models._base import (
+    UNSET,
+    OpenEnum,
+    UnsetType,
+    identifier,
+    instant,
+    number,
+    one,
+    text,
+)
+
+
+class DeviceType(OpenEnum):
+    """What kind of device it is."""
+
+    BATTERY = "BATTERY"
+    EV_CHARGER = "EV_CHARGER"
+
+
+def _device_type(value: DeviceType | str) -> DeviceType:
+    return DeviceType(value)
+
+
+@attrs.frozen(kw_only=True)
+class DeviceBatteryAttributes:
+    """What is fixed when a battery is installed.
+
+    Attributes:
+        battery_capacity_wh: Nominal capacity by the manufacturer's data, in watt-hours.
+        battery_power_input_w: Continuous rated power, in watts. Flip's older texts call
+            this the discharge power, against the name: ask Flip which they expect.
+        battery_power_output_w: Continuous rated power in the other direction, in watts.
+
+    Source:
+        https://docs.flip.energy/api-6038136
+    """
+
+    battery_capacity_wh: int = attrs.field(metadata=number(at_least=0, whole=True))
+    battery_power_input_w: int = attrs.field(metadata=number(at_least=0, whole=True))
+    battery_power_output_w: int = attrs.field(metadata=number(at_least=0, whole=True))
+
+
+@attrs.frozen(kw_only=True)
+class DeviceCreate:
+    """A device to be commissioned: the smallest thing that can be controlled by itself.
+
+    Attributes:
+        id: Your own id of the device.
+        manufacturer_name: Who made it.
+        product_name: What they call it.
+        serial_number: Its number.
+        type: `BATTERY` or `EV_CHARGER`.
+        attributes: Capacity and rated power.
+        install_date: Day of the installation, or of the utility's permission to operate
+            if that is another; with a time zone.
+        site_id: Id of its site; filled in where the site is given beside it.
+
+    Source:
+        https://docs.flip.energy/api-6038136
+    """
+
+    id: str = attrs.field(metadata=identifier())
+    manufacturer_name: str = attrs.field(metadata=text())
+    product_name: str = attrs.field(metadata=text())
+    serial_number: str = attrs.field(metadata=text())
+    type: DeviceType = attrs.field(
+        default=DeviceType.BATTERY, converter=_device_type, metadata=text()
+    )
+    attributes: DeviceBatteryAttributes = attrs.field(metadata=one(DeviceBatteryAttributes))
+    install_date: datetime = attrs.field(metadata=instant())
+    site_id: str | UnsetType = attrs.field(default=UNSET, metadata=identifier())

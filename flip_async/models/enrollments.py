@@ -1,0 +1,122 @@
+"""Enrollments."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import attrs
+
+from flip_async.models._base import (
+    UNSET,
+    OpenEnum,
+    UnsetType,
+    boolean,
+    identifier,
+    many,
+    text,
+)
+
+
+class EnrollMethod(OpenEnum):
+    """How an enrollment comes about."""
+
+    AUTO_ENROLL = "AUTO_ENROLL"
+    USER_ACTION = "USER_ACTION"
+
+
+class EnrollmentStatus(OpenEnum):
+    """How far an enrollment has come. Flip's pages say `APPROVED` where they mean `ACTIVE`."""
+
+    ACTIVE = "ACTIVE"
+    NEEDS_ACTION = "NEEDS_ACTION"
+    PENDING = "PENDING"
+    REJECTED = "REJECTED"
+    UNENROLLED = "UNENROLLED"
+    CREATED = "CREATED"
+    SUBMITTED = "SUBMITTED"
+    PAUSED = "PAUSED"
+    APPROVED = "APPROVED"
+
+
+def _enroll_method(value: EnrollMethod | str) -> EnrollMethod:
+    return EnrollMethod(value)
+
+
+@attrs.frozen
+class ProgramSpecificAttribute:
+    """An answer to a field of a program's enrollment form.
+
+    Attributes:
+        name: The field's name.
+        value: The answer, as a text whatever the field's type.
+    """
+
+    name: str = attrs.field(metadata=text())
+    value: str = attrs.field(metadata=text())
+
+
+@attrs.frozen(kw_only=True)
+class EnrollmentCreate:
+    """An enrollment to be made.
+
+    Attributes:
+        device_ids: Your ids of the devices to enroll.
+        program_id: Flip's id of the program.
+        enroll_method: `AUTO_ENROLL` or `USER_ACTION`.
+        has_agreed_to_terms_and_conditions: Needed where the program has terms.
+        terms_and_conditions_version: The version that was agreed to.
+        program_specific_attributes: Answers to the program's enrollment form.
+
+    Source:
+        https://docs.flip.energy/api-6038143
+    """
+
+    device_ids: Sequence[str] = attrs.field(metadata=many(str, at_least=1))
+    program_id: str = attrs.field(metadata=identifier())
+    enroll_method: EnrollMethod = attrs.field(
+        default=EnrollMethod.USER_ACTION, converter=_enroll_method, metadata=text()
+    )
+    has_agreed_to_terms_and_conditions: bool | UnsetType | None = attrs.field(
+        default=UNSET, metadata=boolean(nullable=True)
+    )
+    terms_and_conditions_version: str | UnsetType | None = attrs.field(
+        default=UNSET, metadata=text(nullable=True)
+    )
+    program_specific_attributes: Sequence[ProgramSpecificAttribute] | UnsetType = attrs.field(
+        default=UNSET, metadata=many(ProgramSpecificAttribute)
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Enrollment:
+    """Devices of a site that take part in a program.
+
+    Attributes:
+        id: Flip's id of it.
+        device_ids: Your ids of the devices.
+        site_id: Your id of the site.
+        program_id: Flip's id of the program.
+        enroll_method: How it came about.
+        status: How far it has come.
+        program_specific_attributes: Answers to the program's enrollment form.
+        status_reason: Why it has this status.
+        enrolled_at: When participation began.
+        unenrolled_at: When it ended.
+        has_agreed_to_terms_and_conditions: Whether the participant agreed.
+        terms_and_conditions_version: The version that was agreed to.
+
+    Source:
+        https://docs.flip.energy/api-6038143
+    """
+
+    id: str
+    device_ids: list[str]
+    site_id: str
+    program_id: str
+    enroll_method: EnrollMethod
+    status: EnrollmentStatus
+    program_specific_attributes: list[ProgramSpecificAttribute]
+    status_reason: str | None = None
+    enrolled_at: datetime | None = None
+    unenrolled_at: datetime | None = None
+    has_agreed_to_terms_and_conditions: bool | None = None
+    terms_and_conditions_version: str | None = None

@@ -1,0 +1,133 @@
+"""Telemetry."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+import attrs
+
+from flip_async.models._base import (
+    UNSET,
+    OpenEnum,
+    UnsetType,
+    boolean,
+    free_form,
+    identifier,
+    instant,
+    many,
+    number,
+    text,
+)
+
+LARGEST_BATCH: Final = 1000
+
+_AMOUNT: Final = number(at_least=0, nullable=True)
+_PERCENTAGE: Final = number(at_least=0, at_most=100, nullable=True)
+_FLAG: Final = boolean(nullable=True)
+
+
+class TelemetryStatus(OpenEnum):
+    """What became of a point."""
+
+    OK = "OK"
+    FAILED = "FAILED"
+
+
+@attrs.frozen(kw_only=True)
+class TelemetryPoint:
+    """What a battery measured in an interval; Flip wants one at least every five minutes.
+
+    `last_…` is a momentary value at the interval's end, `…_total_energy_wh` a sum over
+    the interval. While a device is offline, the values are `None`.
+
+    Attributes:
+        device_id: Your id of the device.
+        start_time: Begin of the interval, with a time zone.
+        duration_s: Length of the interval, in seconds.
+        last_is_online: Whether the device is connected.
+        last_mode: Battery mode.
+        battery_last_power_charge_w: Watts, at least 0.
+        battery_last_power_discharge_w: Watts, at least 0.
+        battery_total_energy_charge_wh: Watt-hours, at least 0.
+        battery_total_energy_discharge_wh: Watt-hours, at least 0.
+        battery_last_stored_energy_wh: Watt-hours, at least 0.
+        battery_last_capacity_energy_wh: Watt-hours, at least 0.
+        battery_last_backup_reserve_percentage: Deprecated; 0 to 100.
+        battery_last_state_of_charge_percentage: 0 to 100.
+        battery_last_state_of_health_percentage: 0 to 100.
+        last_is_grid_online: Whether there is a grid.
+        home_total_energy_wh: Watt-hours, at least 0.
+        home_last_power_w: Watts, at least 0.
+        solar_total_energy_wh: Watt-hours, at least 0.
+        solar_last_power_w: Watts, at least 0.
+        oem_raw_data: Your own raw data, in any form that JSON has.
+
+    Source:
+        https://docs.flip.energy/api-16287258
+    """
+
+    device_id: str = attrs.field(metadata=identifier())
+    start_time: datetime = attrs.field(metadata=instant())
+    duration_s: float = attrs.field(metadata=number(at_least=0))
+    last_is_online: bool | UnsetType | None = attrs.field(default=UNSET, metadata=_FLAG)
+    last_mode: str | UnsetType | None = attrs.field(default=UNSET, metadata=text(nullable=True))
+    battery_last_power_charge_w: float | UnsetType | None = attrs.field(
+        default=UNSET, metadata=_AMOUNT
+    )
+    battery_last_power_discharge_w: float | UnsetType | None = attrs.field(
+        default=UNSET, metadata=_AMOUNT
+    )
+    battery_total_energy_charge_wh: float | UnsetType | None = attrs.field(
+        default=UNSET, metadata=_AMOUNT
+    )
+    battery_total_energy_discharge_wh: float | UnsetType | None = attrs.field(
+        default=UNSET, metadata=_AMOUNT
+    )
+    battery_last_stored_energy_wh: float | UnsetType | None = attrs.field(
+        default=UNSET, metadata=_AMOUNT
+    )
+    battery_last_capacity_energy_wh: float | UnsetType | None = attrs.field(
+        default=UNSET, metadata=_AMOUNT
+    )
+    battery_last_backup_reserve_percentage: float | UnsetType | None = attrs.field(
+        default=UNSET, metadata=_PERCENTAGE
+    )
+    battery_last_state_of_charge_percentage: float | UnsetType | None = attrs.field(
+        default=UNSET, metadata=_PERCENTAGE
+    )
+    battery_last_state_of_health_percentage: float | UnsetType | None = attrs.field(
+        default=UNSET, metadata=_PERCENTAGE
+    )
+    last_is_grid_online: bool | UnsetType | None = attrs.field(default=UNSET, metadata=_FLAG)
+    home_total_energy_wh: float | UnsetType | None = attrs.field(default=UNSET, metadata=_AMOUNT)
+    home_last_power_w: float | UnsetType | None = attrs.field(default=UNSET, metadata=_AMOUNT)
+    solar_total_energy_wh: float | UnsetType | None = attrs.field(default=UNSET, metadata=_AMOUNT)
+    solar_last_power_w: float | UnsetType | None = attrs.field(default=UNSET, metadata=_AMOUNT)
+    oem_raw_data: Mapping[str, object] | UnsetType = attrs.field(
+        default=UNSET, metadata=free_form()
+    )
+
+
+@attrs.frozen(kw_only=True)
+class TelemetryBatch:
+    """Points of one request, 1 to 1,000."""
+
+    telemetry: Sequence[TelemetryPoint] = attrs.field(
+        metadata=many(TelemetryPoint, at_least=1, at_most=LARGEST_BATCH)
+    )
+
+
+@attrs.frozen(kw_only=True)
+class TelemetryResult:
+    """What became of the point at the same place in the request.
+
+    Attributes:
+        status: `OK`, or `FAILED`: correct the point and send it again.
+        message: Why it failed.
+
+    Source:
+        https://docs.flip.energy/api-16287258
+    """
+
+    status: TelemetryStatus
+    message: str | None = None

@@ -10,6 +10,7 @@ from flip_async._backoff import Backoff
 from flip_async._endpoint import Endpoint
 from flip_async.errors import ConfigurationError
 
+_TENTHS: Final = 10  # a success gives back one of them
 _REPEATED_POST: Final = frozenset({429, 503})
 """Statuses that say that a POST was not carried out."""
 
@@ -137,16 +138,16 @@ class RetryBudget:
     """
 
     def __init__(self, size: int) -> None:
-        self._size: Final = float(size)
-        self._left = float(size)
+        self._size: Final = size * _TENTHS
+        self._left = self._size
 
     def take(self) -> bool:
         """Use one, if there is one."""
-        if self._left < 1.0:
+        if self._left < _TENTHS:
             return False
-        self._left -= 1.0
+        self._left -= _TENTHS
         return True
 
     def succeeded(self) -> None:
         """A request was answered well: a tenth of a retry comes back."""
-        self._left = min(self._size, self._left + 0.1)
+        self._left = min(self._size, self._left + 1)

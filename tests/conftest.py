@@ -1,0 +1,96 @@
+"""Fixtures, and two rules for all tests: loopback only, and nothing blocks the event loop."""
+
+import ipaddress
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import HealthCheck, settings
+
+from flip_async import ClientCredentialsAuth, FlipClient
+from flip_async.emulator import Emulator
+from tests.support import API, CLIENT_ID, CLIENT_SECRET, FakeFlip, ManualClock
+
+settings.register_profile(
+    "project",
+    deadline=None,  # machines are shared
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("project")
+
+
+def _stay_on_loopback(event: str, args: tuple[object, ...]) -> None:
+    if event != "socket.connect":
+        return
+    address = args[1]
+    if isinstance(address, tuple) and not ipaddress.ip_address(str(address[0])).is_loopback:
+        raise RuntimeError(f"tests stay on loopback, and this one goes to {address}")
+
+
+sys.addaudithook(_stay_on_loopback)
+
+
+@pytest.fixture(autouse=True)
+def _no_blocking_call() -> Iterator[BlockBuster]:
+    with blockbuster_ctx("flip_async") as blockbuster:
+        yield blockbuster
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("FLIP_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def fake() -> FakeFlip:
+    return FakeFlip()
+
+
+@pytest.fixture
+async def token_http(fake: FakeFlip) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=fake) as http:
+        yield http
+
+
+@pytest.fixture
+async def auth(
+    token_http: httpx.AsyncClient, clock: ManualClock
+) -> AsyncIterator[ClientCredentialsAuth]:
+    async with ClientCredentialsAuth(
+        CLIENT_ID, CLIENT_SECRET, http_client=token_http, clock=clock
+    ) as auth:
+        yield auth
+
+
+@pytest.fixture
+async def http(fake: FakeFlip, auth: ClientCredentialsAuth) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(transport=fake, auth=auth, base_url=API) as http:
+        yield http
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    async with Emulator(in_process=True) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+async def socket_emulator() -> AsyncIterator[Emulator]:
+    async with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+async def flip(emulator: Emulator) -> AsyncIterator[FlipClient]:
+    async with emulator.client() as flip:
+        yield flip

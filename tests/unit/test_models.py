@@ -1,0 +1,249 @@
+"""What is checked before a request, and what is accepted in an answer [R3], [R4]."""
+
+import json
+import math
+import pickle
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import httpx
+import pytest
+
+from flip_async._wire import decode, encode
+from flip_async.errors import DecodeError, InvalidArgumentError
+from flip_async.models import (
+    UNSET,
+    Commission,
+    CommissionResult,
+    CommissionSite,
+    DeviceBatteryAttributes,
+    DeviceCreate,
+    DeviceType,
+    EnrollmentCreate,
+    EnrollmentStatus,
+    ProgramSpecificAttribute,
+    Site,
+    SiteToken,
+    SiteUpdate,
+    TelemetryBatch,
+    TelemetryPoint,
+)
+
+NOON = datetime(2025, 6, 19, 12, tzinfo=UTC)
+
+
+def device(**changes: Any) -> DeviceCreate:
+    fields: dict[str, Any] = {
+        "id": "inv-1",
+        "manufacturer_name": "Voltan",
+        "product_name": "Hearth",
+        "serial_number": "1",
+        "attributes": DeviceBatteryAttributes(
+            battery_capacity_wh=13500, battery_power_input_w=5000, battery_power_output_w=5000
+        ),
+        "install_date": NOON,
+    }
+    return DeviceCreate(**(fields | changes))
+
+
+def point(**changes: Any) -> TelemetryPoint:
+    return TelemetryPoint(**({"device_id": "d", "start_time": NOON, "duration_s": 300} | changes))
+
+
+def commission(**changes: Any) -> Commission:
+    return Commission(**({"site": CommissionSite(id="hh-1"), "devices": [device()]} | changes))
+
+
+def test_a_commission_encodes_as_the_reference_prints_it() -> None:
+    body = commission(
+        enrollment=EnrollmentCreate(
+            device_ids=["inv-1"],
+            program_id="p",
+            program_specific_attributes=[ProgramSpecificAttribute("account_id", "44")],
+        ),
+        can_auto_enroll=False,
+    )
+
+    assert json.loads(encode(body)) == {
+        "site": {"id": "hh-1"},
+        "devices": [
+            {
+                "id": "inv-1",
+                "manufacturer_name": "Voltan",
+                "product_name": "Hearth",
+                "serial_number": "1",
+                "type": "BATTERY",
+                "attributes": {
+                    "battery_capacity_wh": 13500,
+                    "battery_power_input_w": 5000,
+                    "battery_power_output_w": 5000,
+                },
+                "install_date": "2025-06-19T12:00:00Z",
+            }
+        ],
+        "can_auto_enroll": False,
+        "enrollment": {
+            "device_ids": ["inv-1"],
+            "program_id": "p",
+            "enroll_method": "USER_ACTION",
+            "program_specific_attributes": [{"name": "account_id", "value": "44"}],
+        },
+    }
+
+
+def test_a_patch_tells_not_given_from_null() -> None:
+    """[R4]."""
+    assert encode(SiteUpdate(email="a@example.org", street_address2=None)) in {
+        b'{"email":"a@example.org","street_address2":null}',
+        b'{"street_address2":null,"email":"a@example.org"}',
+    }
+    assert encode(SiteUpdate()) == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (commission(site=CommissionSite(id="")), "site.id"),
+        (commission(site=CommissionSite(id=5)), "site.id"),  # type: ignore[arg-type]
+        (commission(site=CommissionSite(id="x", state_code="DC")), "site.state_code"),
+        (commission(site=CommissionSite(id="x", email=3)), "site.email"),  # type: ignore[arg-type]
+        (commission(site={"id": "x"}), "site"),
+        (commission(devices=[]), "devices"),
+        (commission(devices="ab"), "devices"),
+        (commission(devices={}), "devices"),
+        (commission(devices=[device(), 3]), "devices[1]"),
+        (commission(devices=[device(), device(id="")]), "devices[1].id"),
+        (commission(devices=[device(install_date=datetime(2025, 6, 1))]), "devices[0].install_date"),  # noqa: DTZ001
+        (commission(devices=[device(install_date="2025-06-01")]), "devices[0].install_date"),
+        (commission(devices=[device(attributes=None)]), "devices[0].attributes"),
+        (
+            commission(
+                devices=[
+                    device(
+                        attributes=DeviceBatteryAttributes(
+                            battery_capacity_wh=1.5,  # type: ignore[arg-type]
+                            battery_power_input_w=1,
+                            battery_power_output_w=1,
+                        )
+                    )
+                ]
+            ),
+            "devices[0].attributes.battery_capacity_wh",
+        ),
+        (commission(can_auto_enroll="yes"), "can_auto_enroll"),
+        (commission(enrollment=EnrollmentCreate(device_ids=[], program_id="p")), "enrollment.device_ids"),
+        (SiteUpdate(state_code="California"), "state_code"),
+        (TelemetryBatch(telemetry=[]), "telemetry"),
+        (TelemetryBatch(telemetry=[point()] * 1001), "telemetry"),
+        (TelemetryBatch(telemetry=[point(duration_s=True)]), "telemetry[0].duration_s"),
+        (TelemetryBatch(telemetry=[point(home_last_power_w=-1)]), "telemetry[0].home_last_power_w"),
+        (TelemetryBatch(telemetry=[point(home_last_power_w=math.nan)]), "telemetry[0].home_last_power_w"),
+        (TelemetryBatch(telemetry=[point(home_last_power_w=math.inf)]), "telemetry[0].home_last_power_w"),
+        (TelemetryBatch(telemetry=[point(battery_last_state_of_charge_percentage=101)]), "telemetry[0].battery_last_state_of_charge_percentage"),
+        (TelemetryBatch(telemetry=[point(last_is_online=1)]), "telemetry[0].last_is_online"),
+        (TelemetryBatch(telemetry=[point(oem_raw_data=[1])]), "telemetry[0].oem_raw_data"),
+        (TelemetryBatch(telemetry=[point(oem_raw_data={"a": object()})]), "body"),
+        (TelemetryBatch(telemetry=[point(), point(device_id="")]), "telemetry[1].device_id"),
+    ],
+)
+def test_a_field_that_breaks_its_rule_is_named_with_its_place(body: object, field: str) -> None:
+    """Before any request, with the value's shape and what is allowed."""
+    with pytest.raises(InvalidArgumentError) as caught:
+        encode(body)
+
+    assert caught.value.field == field
+    assert str(caught.value).startswith(f"{field}: ")
+
+
+def read(content: bytes, kind: type[Any] = Site) -> Any:
+    request = httpx.Request("GET", "https://api.flip.energy/v1/site/x")
+    response = httpx.Response(200, content=content, request=request)
+    return decode(response, kind, method="GET", path="/v1/site/x")
+
+
+SITE = {"id": "a", "created_at": "2025-06-19T22:41:07Z", "updated_at": "2025-06-19 22:41:07.000Z"}
+
+
+def test_an_answer_may_have_more_and_less_than_we_know() -> None:
+    """Unknown fields are ignored, missing optional ones are `None` [R3]."""
+    site = read(json.dumps(SITE | {"tariff_id": "t", "new": {"deep": [1]}}).encode())
+
+    assert site.id == "a"
+    assert site.email is None
+    assert site.updated_at == datetime(2025, 6, 19, 22, 41, 7, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "place"),
+    [
+        (b'{"id": 1}', Site, "$.id"),
+        (b"{}", Site, "$"),
+        (json.dumps([SITE, SITE | {"email": 5}]).encode(), list[Site], "$[1].email"),
+        (b"[]", Site, "$"),
+        (b"nonsense", Site, None),
+        (b"", Site, None),
+        (b'{"id": "\xff"}', Site, None),
+        (b"[" * 100_000, list[Site], "$[0]"),
+        (b'{"new": ' + b"[" * 100_000, Site, None),
+    ],
+)
+def test_an_answer_that_cannot_be_read_names_the_place(
+    content: bytes, kind: type[Any], place: str | None
+) -> None:
+    """With the raw response beside it."""
+    with pytest.raises(DecodeError) as caught:
+        read(content, kind)
+
+    assert caught.value.document_path == place
+    assert caught.value.response.content == content
+    assert "GET /v1/site/x: cannot read the answer" in str(caught.value)
+
+
+def test_an_unknown_value_survives_a_round_trip() -> None:
+    """[R3]."""
+    kind = DeviceType("HEAT_PUMP")
+
+    assert not kind.is_known
+    assert DeviceType.BATTERY.is_known
+    assert kind == "HEAT_PUMP"
+    assert str(kind) == "HEAT_PUMP"
+    assert pickle.loads(pickle.dumps(kind)) == kind
+    assert json.loads(encode(commission(devices=[device(type="HEAT_PUMP")])))["devices"][0]["type"] == "HEAT_PUMP"
+    with pytest.raises(ValueError, match="7"):
+        DeviceType(7)
+
+
+def test_an_unknown_status_is_read() -> None:
+    """[R3]."""
+    result = read(
+        json.dumps(
+            {
+                "programs": [],
+                "enrollment": {
+                    "id": "e",
+                    "device_ids": [],
+                    "site_id": "s",
+                    "program_id": "p",
+                    "enroll_method": "USER_ACTION",
+                    "status": "DREAMING",
+                    "program_specific_attributes": [],
+                },
+            }
+        ).encode(),
+        CommissionResult,
+    )
+
+    assert result.enrollment.status == EnrollmentStatus("DREAMING")
+    assert not result.enrollment.status.is_known
+
+
+def test_a_site_token_does_not_show_itself() -> None:
+    """[A17]."""
+    token = SiteToken(site_access_token="fst_example", expires_at=NOON)
+
+    assert "fst_example" not in repr(token)
+
+
+def test_fields_that_are_not_given_are_unset() -> None:
+    assert {value for name, value in attrs.asdict(SiteUpdate()).items()} == {UNSET}

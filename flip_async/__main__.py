@@ -11,10 +11,11 @@ def main() -> int:
     try:
         from flip_async._cli import run
     except ModuleNotFoundError as error:
-        if error.name not in _EXTRAS:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRAS:
             raise
         print(  # noqa: T201
-            f"flip needs {error.name}: pip install 'flip-async[cli,emulator]'", file=sys.stderr
+            f"flip needs {missing}: pip install 'flip-async[cli,emulator]'", file=sys.stderr
         )
         return 2
     return run()

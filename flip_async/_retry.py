@@ -36,11 +36,13 @@ class NoAnswer:
         reason: What httpx says of it.
         sent: Whether the request may have reached the server.
         final: Another attempt would end the same way.
+        timed_out: A timeout of httpx ended it.
     """
 
     reason: str
     sent: bool
     final: bool = False
+    timed_out: bool = False
 
 
 Outcome = Answered | NoAnswer

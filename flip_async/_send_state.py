@@ -2,10 +2,11 @@
 
 from typing import Final, final
 
-import httpx
+EXTENSION: Final = "flip_async.send_state"
+"""Under this name it stands in the extensions of a request."""
 
-EXTENSION: Final = "flip_async"
-"""Under this name it stands in the extensions of a request, and a note in those of an answer."""
+NOTE: Final = "flip_async"
+"""Under this name a note to the user stands in the extensions of an answer."""
 
 
 @final
@@ -20,11 +21,6 @@ class SendState:
 
     def __init__(self) -> None:
         self.may_have_arrived = False
-
-    @classmethod
-    def of(cls, request: httpx.Request) -> "SendState | None":
-        state = request.extensions.get(EXTENSION)
-        return state if isinstance(state, cls) else None
 
     def extensions(self) -> dict[str, object]:
         """What to put into the request's extensions."""

@@ -19,7 +19,7 @@ from flip_async._endpoint import Endpoint, TokenKind
 from flip_async._options import CallOptions, QueryValue, Settings, check_options
 from flip_async._pages import Pages
 from flip_async._retry import Answered, NoAnswer, Outcome, Retries
-from flip_async._send_state import EXTENSION, SendState
+from flip_async._send_state import NOTE, SendState
 from flip_async._version import __version__
 from flip_async._wire import decode, encode
 from flip_async.errors import (
@@ -309,7 +309,12 @@ class Session:
             final = isinstance(error, _HOPELESS)
             # Its text may quote a header where it is hopeless.
             detail = "" if final or not str(error) else f": {error}"
-            return NoAnswer(f"{type(error).__name__}{detail}", sent=sent, final=final)
+            return NoAnswer(
+                f"{type(error).__name__}{detail}",
+                sent=sent,
+                final=final,
+                timed_out=isinstance(error, httpx.TimeoutException),
+            )
         except (httpx.DecodingError, httpx.InvalidURL, httpx.TooManyRedirects) as error:
             return NoAnswer(type(error).__name__, sent=True, final=True)
         except RuntimeError:
@@ -337,7 +342,7 @@ class Session:
     def _error(self, call: _Call, result: httpx.Response | NoAnswer, attempts: int) -> FlipError:
         method, path = call.endpoint.method, call.path
         if isinstance(result, httpx.Response):
-            note = result.extensions.get(EXTENSION)
+            note = result.extensions.get(NOTE)
             return errors.from_response(
                 result,
                 method=method,
@@ -354,7 +359,8 @@ class Session:
                 path=path,
                 attempts=attempts,
             )
-        return ConnectionFailedError(result.reason, method=method, path=path, attempts=attempts)
+        kind = DeadlineError if result.timed_out else ConnectionFailedError
+        return kind(result.reason, method=method, path=path, attempts=attempts)
 
     # Read
 

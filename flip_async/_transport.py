@@ -12,7 +12,7 @@ import anyio.to_thread
 import httpx
 
 from flip_async._environment import is_loopback
-from flip_async._send_state import SendState
+from flip_async._send_state import EXTENSION, SendState
 
 CONNECTIONS: Final = 20
 """How many connections a client keeps.
@@ -87,7 +87,7 @@ class QueueingTransport(httpx.AsyncBaseTransport):
         self._slots: Final = asyncio.Semaphore(slots)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        state = SendState.of(request)
+        state: SendState | None = request.extensions.get(EXTENSION)
         if state is not None:
             state.waits()
         if self._slots.locked():

@@ -228,7 +228,10 @@ class ConnectionFailedError(TransportError):
 
 
 class DeadlineError(TransportError, TimeoutError):
-    """The time for the call is over; nothing was carried out, or repeating is harmless."""
+    """A time limit is over; nothing was carried out, or repeating is harmless.
+
+    It is the call's `deadline_s`, or the `timeout` of its last attempt.
+    """
 
 
 class OutcomeUnknownError(TransportError):

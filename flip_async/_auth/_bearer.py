@@ -32,7 +32,7 @@ from flip_async._auth._store import Obtained, StoredTokens
 from flip_async._auth._token import Token
 from flip_async._clock import Clock, SystemClock, Timer
 from flip_async._environment import FLIP_API_ORIGINS, Origin, parse_origin
-from flip_async._send_state import EXTENSION, SendState
+from flip_async._send_state import EXTENSION, NOTE, SendState
 from flip_async.errors import ClientClosedError, ConfigurationError, FlipError
 
 logger: Final = logging.getLogger("flip_async.auth")
@@ -104,6 +104,8 @@ class BearerAuth(httpx.Auth):
         self._origins: Final = options.allowed_origins()
         self._any_loopback: Final = options.any_loopback
         self._clock: Final = options.clock
+        self._monotonic: Final = options.clock.monotonic
+        self._wall: Final = options.clock.wall
         self._on_refresh: Final = options.on_refresh
         self._keep_fresh: Final = options.keep_fresh
         self._renewable: Final = renewable
@@ -133,13 +135,14 @@ class BearerAuth(httpx.Auth):
         url = request.url
         if (url.scheme, url.raw_host, url.port) not in self._origins:
             self._check_origin(url)
-        decision = self._life.decide(self._clock.now())
-        if type(decision) is Use and not decision.refresh and not self._keep_fresh:
-            token = decision.token
+        held = self._life.fresh(self._monotonic(), self._wall())
+        if held is not None and not self._keep_fresh:
+            token = held.token
+            request.headers["Authorization"] = held.authorization
         else:
             token = await self._acquire()
-        request.headers["Authorization"] = token.authorization()
-        state = SendState.of(request)
+            request.headers["Authorization"] = token.authorization()
+        state: SendState | None = request.extensions.get(EXTENSION)
         if state is not None:
             state.leaves()
 
@@ -190,7 +193,7 @@ class BearerAuth(httpx.Auth):
         if not isinstance(request.stream, httpx.ByteStream):
             if isinstance(self._life.decide(self._clock.now()), Wait):
                 self._flights.get().start()  # for the requests that follow
-            response.extensions[EXTENSION] = NOT_REPLAYABLE
+            response.extensions[NOTE] = NOT_REPLAYABLE
             logger.warning("%s %s: 401, %s", request.method, request.url.path, NOT_REPLAYABLE)
             return None
         # Until it is read, the answer holds a connection that the token request may need.

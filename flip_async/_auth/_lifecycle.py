@@ -118,10 +118,11 @@ class Policy:
 
 
 @attrs.frozen
-class _Held:
-    """The token at hand, with the moments that end its ages."""
+class Held:
+    """The token at hand, with its header and the moments that end its ages."""
 
-    use: Use
+    token: Token
+    authorization: str = attrs.field(repr=False)
     stale_at: Instant
     expired_at: Instant
     generation: int
@@ -157,7 +158,7 @@ class Lifecycle:
 
     def __init__(self, policy: Policy | None = None) -> None:
         self._policy = policy or Policy()
-        self._held: _Held | None = None
+        self._held: Held | None = None
         self._trouble: _Trouble | None = None
         self._unasked_at = -math.inf  # monotonic: no refresh that nobody waits for before this
         self._generation = 0
@@ -169,16 +170,24 @@ class Lifecycle:
 
     # What a request does
 
+    def fresh(self, monotonic_s: float, wall_s: float) -> Held | None:
+        """The token at hand, if it is fresh [A1]: all that most requests ask."""
+        held = self._held
+        if held is None:
+            return None
+        # Written out rather than asked of age(): this runs in every request.
+        mono, wall = held.stale_at
+        return held if monotonic_s < mono and wall_s < wall else None
+
     def decide(self, now: Instant) -> Use | Wait | Refuse:
         """Say what a request does that needs a token now [A1] to [A4], [A9], [A10]."""
         held = self._held
         if held is not None:
-            # Written out rather than asked of age(): this runs in every request.
-            mono, wall = now
-            if mono < held.stale_at[0] and wall < held.stale_at[1]:
-                return held.use
-            if not held.expired_at.reached(now):
-                return held.use._replace(refresh=self._refresh_is_due(mono))
+            age = held.age(now)
+            if age is Age.FRESH:
+                return Use(held.token)
+            if age is Age.STALE:
+                return Use(held.token, refresh=self._refresh_is_due(now.monotonic_s))
         trouble = self._trouble
         if trouble is not None and self._refuses(trouble, now.monotonic_s):
             return Refuse(trouble.error)
@@ -226,20 +235,21 @@ class Lifecycle:
         held = self._held
         if generation is None or held is None or held.generation <= generation:
             return None
-        return held.use.token if held.age(now) is Age.FRESH else None
+        return held.token if held.age(now) is Age.FRESH else None
 
     @property
     def replaced(self) -> frozenset[Secret]:
         """What a refresh is to replace: a shared store's copy of it counts for nothing [A20]."""
         held = self._held
-        replaced = self._dropped if held is None else held.use.token.access_token
+        replaced = self._dropped if held is None else held.token.access_token
         return frozenset() if replaced is None else frozenset((replaced,))
 
     def refreshed(self, token: Token, issued: Instant, now: Instant) -> None:
         """A token was obtained; its life began at `issued` [A12]."""
         self._generation += 1
-        self._held = _Held(
-            use=Use(token),
+        self._held = Held(
+            token=token,
+            authorization=token.authorization(),
             stale_at=issued.later(token.lifetime_s * self._policy.refresh_ratio),
             expired_at=issued.later(token.lifetime_s),
             generation=self._generation,
@@ -326,7 +336,7 @@ class Lifecycle:
             or the refresh after it gives.
         """
         held = self._held
-        if held is None or held.use.token.access_token != token.access_token:
+        if held is None or held.token.access_token != token.access_token:
             # A late 401 must not throw away the successor that another request has fetched.
             return True
         mono = now.monotonic_s
@@ -378,8 +388,8 @@ class Lifecycle:
         self._quiet_routes.clear()
         self._quiet = None
 
-    def _drop(self, held: _Held, now: Instant) -> None:
+    def _drop(self, held: Held, now: Instant) -> None:
         self._held = None
-        self._dropped = held.use.token.access_token
+        self._dropped = held.token.access_token
         self._dropped_at = now.monotonic_s
         self._dropped_by_401 = False

@@ -54,12 +54,15 @@ class MemoryTokenStore:
         self._locks: Final[PerLoop[dict[str, asyncio.Lock]]] = PerLoop(dict)
 
     async def load(self, key: str) -> Token | None:
+        """The token kept under `key`, or `None`."""
         return self._tokens.get(key)
 
     async def save(self, key: str, token: Token) -> None:
+        """Keep a token under `key`."""
         self._tokens[key] = token
 
     def lock(self, key: str) -> AbstractAsyncContextManager[object]:
+        """A lock for each key and event loop."""
         return self._locks.get().setdefault(key, asyncio.Lock())
 
     def __repr__(self) -> str:

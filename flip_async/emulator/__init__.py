@@ -12,11 +12,11 @@ try:
     from flip_async.emulator._emulator import Emulator
     from flip_async.emulator._faults import Cut
 except ModuleNotFoundError as error:
-    if error.name not in ("starlette", "uvicorn"):
+    missing = (error.name or "").partition(".")[0]
+    if missing not in {"starlette", "uvicorn"}:
         raise
     raise ModuleNotFoundError(
-        f"flip_async.emulator needs {error.name}: pip install 'flip-async[emulator]'",
-        name=error.name,
+        f"flip_async.emulator needs {missing}: pip install 'flip-async[emulator]'", name=missing
     ) from None
 
 __all__ = ["Cut", "Emulator"]

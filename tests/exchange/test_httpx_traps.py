@@ -179,9 +179,7 @@ async def test_a_retry_counts_as_a_redirect_of_httpx(
     auth: ClientCredentialsAuth, fake: FakeFlip
 ) -> None:
     """`max_redirects=0` makes it `TooManyRedirects`: the documentation says so."""
-    async with httpx.AsyncClient(
-        transport=fake, auth=auth, base_url=API, max_redirects=0
-    ) as http:
+    async with httpx.AsyncClient(transport=fake, auth=auth, base_url=API, max_redirects=0) as http:
         await http.get("/v1/sites")
         fake.revoke()
 
@@ -189,9 +187,7 @@ async def test_a_retry_counts_as_a_redirect_of_httpx(
             await http.get("/v1/sites")
 
 
-async def test_history_shows_the_second_token(
-    http: httpx.AsyncClient, fake: FakeFlip
-) -> None:
+async def test_history_shows_the_second_token(http: httpx.AsyncClient, fake: FakeFlip) -> None:
     """The retry reuses the `Request`: the documentation says so."""
     await http.get("/v1/sites")
     fake.revoke()

@@ -168,9 +168,7 @@ async def test_a_retry_after_keeps_requests_from_the_host_at_expiry(
     assert await get(http) == 200
 
 
-async def test_a_cancelled_request_disturbs_nobody(
-    http: httpx.AsyncClient, fake: FakeFlip
-) -> None:
+async def test_a_cancelled_request_disturbs_nobody(http: httpx.AsyncClient, fake: FakeFlip) -> None:
     """The refresh belongs to no request, not even to the one that began it [A8]."""
     fake.token_gate = asyncio.Event()
     first = asyncio.create_task(get(http))
@@ -585,9 +583,7 @@ def test_a_sleeping_refresh_leaves_no_warning_when_the_loop_ends(
     async def begin() -> ClientCredentialsAuth:
         fake.lifetime_s = 0.2
         http = httpx.AsyncClient(transport=fake)
-        auth = ClientCredentialsAuth(
-            CLIENT_ID, CLIENT_SECRET, http_client=http, refresh_ratio=0.01
-        )
+        auth = ClientCredentialsAuth(CLIENT_ID, CLIENT_SECRET, http_client=http, refresh_ratio=0.01)
         await auth.token()
         fake.next_token_answers.append(httpx.Response(400))
         await asyncio.sleep(0.03)

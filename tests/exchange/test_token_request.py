@@ -105,12 +105,17 @@ async def test_a_host_that_echoes_the_secret_does_not_make_us_show_it(
     assert caught.value.error_description == "no such secret: ***"
 
 
-async def test_no_httpx_error_is_chained_to_ours(network: respx.MockRouter) -> None:
+async def test_no_httpx_error_is_chained_to_ours(
+    fake: FakeFlip, token_http: httpx.AsyncClient, clock: ManualClock
+) -> None:
     """It would carry the form with the secret (`error.request.content`)."""
-    network.post(TOKEN_URL).mock(side_effect=httpx.ReadTimeout("slow"))
+    fake.next_token_answers.append(httpx.ReadTimeout("slow"))
+    auth = ClientCredentialsAuth(
+        CLIENT_ID, CLIENT_SECRET, http_client=token_http, clock=clock, budget_s=0.2
+    )
 
     with pytest.raises(TokenUnavailableError, match="ReadTimeout") as caught:
-        await ClientCredentialsAuth(CLIENT_ID, CLIENT_SECRET, budget_s=0.001).token()
+        await auth.token()
 
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
@@ -119,7 +124,7 @@ async def test_no_httpx_error_is_chained_to_ours(network: respx.MockRouter) -> N
 async def test_a_host_that_never_answers_is_given_up(
     fake: FakeFlip, token_http: httpx.AsyncClient
 ) -> None:
-    """httpx's own timeouts are for each read; ours is for the whole."""
+    """Httpx's own timeouts are for each read; ours is for the whole."""
     fake.token_gate = asyncio.Event()
 
     with pytest.raises(TokenUnavailableError, match="no answer within"):

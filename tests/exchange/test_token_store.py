@@ -1,8 +1,8 @@
 """Tokens that outlive one auth object: the protocol, and the one in memory."""
 
 import asyncio
-from contextlib import asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest

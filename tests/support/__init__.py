@@ -40,6 +40,12 @@ class ManualClock:
         self._numbers = itertools.count()
         self._timers: list[tuple[float, int, ManualTimer]] = []
 
+    def monotonic(self) -> float:
+        return self.monotonic_s
+
+    def wall(self) -> float:
+        return self.wall_s
+
     def now(self) -> Instant:
         return Instant(self.monotonic_s, self.wall_s)
 

@@ -59,7 +59,11 @@ def test_an_argument_is_used_alone_whatever_the_variables_hold(
 @pytest.mark.parametrize(
     ("variables", "arguments", "words"),
     [
-        ({}, {}, ["FLIP_API_KEY", "FLIP_CLIENT_ID", "FLIP_CLIENT_SECRET", "api_key=", "client_id="]),
+        (
+            {},
+            {},
+            ["FLIP_API_KEY", "FLIP_CLIENT_ID", "FLIP_CLIENT_SECRET", "api_key=", "client_id="],
+        ),
         ({"FLIP_API_KEY": ""}, {}, ["no credential"]),
         (
             {"FLIP_API_KEY": KEY, "FLIP_CLIENT_ID": "id", "FLIP_CLIENT_SECRET": "s"},
@@ -69,7 +73,11 @@ def test_an_argument_is_used_alone_whatever_the_variables_hold(
         ({"FLIP_CLIENT_ID": "id"}, {}, ["half a credential", "FLIP_CLIENT_SECRET is missing"]),
         ({"FLIP_CLIENT_SECRET": "s"}, {}, ["half a credential", "FLIP_CLIENT_ID is missing"]),
         ({}, {"client_id": "id"}, ["client_secret= is missing"]),
-        ({}, {"api_key": KEY, "client_id": "id"}, ["two credentials given, api_key= and client_id="]),
+        (
+            {},
+            {"api_key": KEY, "client_id": "id"},
+            ["two credentials given, api_key= and client_id="],
+        ),
         ({}, {"api_key": KEY, "auth": httpx.Auth()}, ["two credentials given, auth= and api_key="]),
         ({}, {"api_key": KEY, "scope": "a"}, ["scope=", "API key"]),
         ({"FLIP_API_KEY": KEY, "FLIP_SCOPE": "a"}, {}, ["FLIP_SCOPE", "API key"]),
@@ -88,7 +96,9 @@ def test_an_argument_is_used_alone_whatever_the_variables_hold(
             {},
             {
                 "api_key": KEY,
-                "http_client": httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200))),
+                "http_client": httpx.AsyncClient(
+                    transport=httpx.MockTransport(lambda _: httpx.Response(200))
+                ),
                 "transport": httpx.MockTransport(lambda _: httpx.Response(200)),
             },
             ["http_client= and transport="],

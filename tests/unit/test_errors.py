@@ -15,7 +15,9 @@ SECRET = "fl_your_api_key"
 
 def answer(status: int = 404, *, method: str = "GET", **kwargs: Any) -> httpx.Response:
     request = httpx.Request(
-        method, "https://api.flip.energy/v1/site/hh-1042", headers={"Authorization": f"Bearer {SECRET}"}
+        method,
+        "https://api.flip.energy/v1/site/hh-1042",
+        headers={"Authorization": f"Bearer {SECRET}"},
     )
     return httpx.Response(status, request=request, **kwargs)
 
@@ -52,7 +54,9 @@ def test_each_status_has_its_class(status: int, kind: type[StatusError]) -> None
 
 def test_the_text_says_what_happened_to_what() -> None:
     assert str(error(answer(404))) == "GET /v1/site/hh-1042: 404 Not Found"
-    assert str(error(answer(503), attempts=4)).endswith("503 Service Unavailable (after 4 attempts)")
+    assert str(error(answer(503), attempts=4)).endswith(
+        "503 Service Unavailable (after 4 attempts)"
+    )
 
 
 @pytest.mark.parametrize(

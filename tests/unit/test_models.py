@@ -114,7 +114,10 @@ def test_a_patch_tells_not_given_from_null() -> None:
         (commission(devices={}), "devices"),
         (commission(devices=[device(), 3]), "devices[1]"),
         (commission(devices=[device(), device(id="")]), "devices[1].id"),
-        (commission(devices=[device(install_date=datetime(2025, 6, 1))]), "devices[0].install_date"),  # noqa: DTZ001
+        (
+            commission(devices=[device(install_date=datetime(2025, 6, 1))]),
+            "devices[0].install_date",
+        ),
         (commission(devices=[device(install_date="2025-06-01")]), "devices[0].install_date"),
         (commission(devices=[device(attributes=None)]), "devices[0].attributes"),
         (
@@ -132,15 +135,27 @@ def test_a_patch_tells_not_given_from_null() -> None:
             "devices[0].attributes.battery_capacity_wh",
         ),
         (commission(can_auto_enroll="yes"), "can_auto_enroll"),
-        (commission(enrollment=EnrollmentCreate(device_ids=[], program_id="p")), "enrollment.device_ids"),
+        (
+            commission(enrollment=EnrollmentCreate(device_ids=[], program_id="p")),
+            "enrollment.device_ids",
+        ),
         (SiteUpdate(state_code="California"), "state_code"),
         (TelemetryBatch(telemetry=[]), "telemetry"),
         (TelemetryBatch(telemetry=[point()] * 1001), "telemetry"),
         (TelemetryBatch(telemetry=[point(duration_s=True)]), "telemetry[0].duration_s"),
         (TelemetryBatch(telemetry=[point(home_last_power_w=-1)]), "telemetry[0].home_last_power_w"),
-        (TelemetryBatch(telemetry=[point(home_last_power_w=math.nan)]), "telemetry[0].home_last_power_w"),
-        (TelemetryBatch(telemetry=[point(home_last_power_w=math.inf)]), "telemetry[0].home_last_power_w"),
-        (TelemetryBatch(telemetry=[point(battery_last_state_of_charge_percentage=101)]), "telemetry[0].battery_last_state_of_charge_percentage"),
+        (
+            TelemetryBatch(telemetry=[point(home_last_power_w=math.nan)]),
+            "telemetry[0].home_last_power_w",
+        ),
+        (
+            TelemetryBatch(telemetry=[point(home_last_power_w=math.inf)]),
+            "telemetry[0].home_last_power_w",
+        ),
+        (
+            TelemetryBatch(telemetry=[point(battery_last_state_of_charge_percentage=101)]),
+            "telemetry[0].battery_last_state_of_charge_percentage",
+        ),
         (TelemetryBatch(telemetry=[point(last_is_online=1)]), "telemetry[0].last_is_online"),
         (TelemetryBatch(telemetry=[point(oem_raw_data=[1])]), "telemetry[0].oem_raw_data"),
         (TelemetryBatch(telemetry=[point(oem_raw_data={"a": object()})]), "body"),
@@ -209,7 +224,10 @@ def test_an_unknown_value_survives_a_round_trip() -> None:
     assert kind == "HEAT_PUMP"
     assert str(kind) == "HEAT_PUMP"
     assert pickle.loads(pickle.dumps(kind)) == kind
-    assert json.loads(encode(commission(devices=[device(type="HEAT_PUMP")])))["devices"][0]["type"] == "HEAT_PUMP"
+    assert (
+        json.loads(encode(commission(devices=[device(type="HEAT_PUMP")])))["devices"][0]["type"]
+        == "HEAT_PUMP"
+    )
     with pytest.raises(ValueError, match="7"):
         DeviceType(7)
 

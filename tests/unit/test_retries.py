@@ -12,7 +12,9 @@ NOT_SENT = NoAnswer("ConnectError", sent=False)
 HOPELESS = NoAnswer("LocalProtocolError", sent=True, final=True)
 
 
-def pause(outcome: Outcome, *, repeatable: bool, attempt: int = 1, **settings: object) -> float | None:
+def pause(
+    outcome: Outcome, *, repeatable: bool, attempt: int = 1, **settings: object
+) -> float | None:
     retries = Retries(**settings)  # type: ignore[arg-type]
     return retries.pause_s(outcome, attempt=attempt, repeatable=repeatable, luck=0.5)
 

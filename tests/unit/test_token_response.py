@@ -124,7 +124,11 @@ JSON = st.recursive(
 )
 
 
-@given(st.fixed_dictionaries({}, optional={"access_token": JSON, "token_type": JSON, "expires_in": JSON}))
+@given(
+    st.fixed_dictionaries(
+        {}, optional={"access_token": JSON, "token_type": JSON, "expires_in": JSON}
+    )
+)
 def test_no_document_raises_anything_else(document: dict[str, object]) -> None:
     """What is accepted has a finite life and a header value."""
     try:

@@ -1,0 +1,1 @@
+"""Figures, never limits: `nox -s bench`."""

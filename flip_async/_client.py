@@ -41,11 +41,11 @@ DEFAULT_DEADLINE_S: Final = 60.0
 class FlipClient:
     """Talks to the Flip OEM API of any environment.
 
-    ```python
-    async with SandboxClient() as flip:
-        async for site in flip.sites.list():
-            print(site.id)
-    ```
+    Use it as a context manager::
+
+        async with SandboxClient() as flip:
+            async for site in flip.sites.list():
+                print(site.id)
 
     The credential is an argument, or comes from the environment: `FLIP_API_KEY`, or
     `FLIP_CLIENT_ID` and `FLIP_CLIENT_SECRET`. A client belongs to one event loop. Leave

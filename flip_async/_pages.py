@@ -31,11 +31,11 @@ class Spawn(Protocol):
 class Pages(Generic[T]):
     """A list of the API, fetched page by page while it is read.
 
-    ```python
-    async for site in flip.sites.list(): ...
-    async for page in flip.sites.list().pages(): ...
-    sites = await flip.sites.list(max_items=500)
-    ```
+    Each of these reads it::
+
+        async for site in flip.sites.list(): ...
+        async for page in flip.sites.list().pages(): ...
+        sites = await flip.sites.list(max_items=500)
 
     While a page is read the next is fetched. Rows that are added or removed meanwhile
     may shift between pages, so that one comes twice or not at all: the API has no cursor.

@@ -24,13 +24,11 @@ class ClientCredentialsAuth(BearerAuth):
 
     The token is taken when the first request needs it, replaced beside the requests at
     80 % of its life, and replaced at once, for all requests together, when the API
-    answers 401; such a request is sent once more. Use it in any `httpx.AsyncClient`:
+    answers 401; such a request is sent once more. Use it in any `httpx.AsyncClient`::
 
-    ```python
-    auth = ClientCredentialsAuth("your_client_id", "your_client_secret")
-    async with httpx.AsyncClient(auth=auth, base_url="https://api.flip.energy") as http:
-        await http.get("/v1/sites")
-    ```
+        auth = ClientCredentialsAuth("your_client_id", "your_client_secret")
+        async with httpx.AsyncClient(auth=auth, base_url="https://api.flip.energy") as http:
+            await http.get("/v1/sites")
 
     One object may serve many clients, event loops and threads. `aclose()`, or leaving
     `async with auth:`, ends a refresh that runs.

@@ -1,12 +1,14 @@
 """Site tokens: the same life, with another credential [A19]."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
 from email.utils import formatdate
 
 import httpx
 import pytest
 
-from flip_async import ApiKeyAuth, FlipClient, SiteTokenAuth
+from flip_async import PRODUCTION, ApiKeyAuth, FlipClient, SiteTokenAuth
 from flip_async._core import SiteTokens
 from flip_async.errors import (
     NotFoundError,
@@ -22,8 +24,6 @@ SITE_URL = "/v1/site/hh-1042"
 
 
 def iso(seconds_from_start: float) -> str:
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(START.wall_s + seconds_from_start, UTC).isoformat()
 
 
@@ -201,7 +201,9 @@ async def test_the_other_credentials_trouble_is_told_and_not_remembered(
     class Refused(ApiKeyAuth):
         broken = True
 
-        async def async_auth_flow(self, request):  # type: ignore[no-untyped-def]
+        async def async_auth_flow(
+            self, request: httpx.Request
+        ) -> AsyncGenerator[httpx.Request, httpx.Response]:
             if self.broken:
                 raise TokenRequestError("no", status_code=400)
             request.headers["Authorization"] = "Bearer x"
@@ -219,9 +221,7 @@ async def test_the_other_credentials_trouble_is_told_and_not_remembered(
 async def test_asking_for_the_same_site_again_costs_nothing(
     host: SiteHost, clock: ManualClock
 ) -> None:
-    async with FlipClient(
-        environment=_environment(), api_key=KEY, transport=host, clock=clock
-    ) as flip:
+    async with FlipClient(environment=PRODUCTION, api_key=KEY, transport=host, clock=clock) as flip:
         tokens = flip._session.core.site_tokens
         auth = flip._session.auth
         assert tokens.get("a", auth) is tokens.get("a", auth)
@@ -231,9 +231,7 @@ async def test_asking_for_the_same_site_again_costs_nothing(
 
 async def test_a_million_sites_do_not_fill_the_memory(host: SiteHost, clock: ManualClock) -> None:
     """Expired ones go first; one that a view holds stays the same."""
-    async with FlipClient(
-        environment=_environment(), api_key=KEY, transport=host, clock=clock
-    ) as flip:
+    async with FlipClient(environment=PRODUCTION, api_key=KEY, transport=host, clock=clock) as flip:
         core, auth = flip._session.core, flip._session.auth
         tokens = SiteTokens(core, kept=100)
         held = tokens.get("held", auth)
@@ -245,12 +243,6 @@ async def test_a_million_sites_do_not_fill_the_memory(host: SiteHost, clock: Man
         assert len(tokens._recent) <= 110
         assert tokens.get("held", auth) is held
         assert ("living") in {site_id for _, site_id in tokens._recent}
-
-
-def _environment():  # type: ignore[no-untyped-def]
-    from flip_async import PRODUCTION
-
-    return PRODUCTION
 
 
 async def test_a_401_to_a_site_token_takes_another(

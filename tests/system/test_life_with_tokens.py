@@ -9,6 +9,7 @@ import pytest
 from flip_async import ClientCredentialsAuth, FlipClient, errors
 from flip_async.emulator import Emulator
 from tests.support import settle
+from tests.support.threads import ThreadedEmulator
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -166,30 +167,6 @@ def use(auth: ClientCredentialsAuth, url: str) -> int:
             return {response.status_code for response in responses}.pop()
 
     return asyncio.run(main())
-
-
-class ThreadedEmulator:
-    """An emulator in a loop of its own, for tests of other loops."""
-
-    def __init__(self) -> None:
-        self.ready, self.over = threading.Event(), threading.Event()
-        self.emulator = Emulator()
-        self.thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
-
-    async def _serve(self) -> None:
-        async with self.emulator:
-            self.ready.set()
-            while not self.over.is_set():
-                await asyncio.sleep(0.01)
-
-    def __enter__(self) -> Emulator:
-        self.thread.start()
-        self.ready.wait()
-        return self.emulator
-
-    def __exit__(self, *exc: object) -> None:
-        self.over.set()
-        self.thread.join()
 
 
 def test_one_auth_serves_two_loops_one_after_the_other() -> None:

@@ -1,0 +1,107 @@
+"""What there is to run: `nox` alone runs all that a change must pass; see `nox --list`."""
+
+import os
+from pathlib import Path
+
+import nox
+from packaging.requirements import Requirement
+
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "types", "tests", "lowest", "docs"]
+nox.options.reuse_existing_virtualenvs = True
+# A Python that is not there is passed over, and nox says so; in CI too.
+nox.options.error_on_missing_interpreters = False
+
+
+def install(
+    session: nox.Session, *groups: str, project: bool = True, pins: list[str] | None = None
+) -> None:
+    """Install the project with its extras and dependency groups, which an older pip cannot read."""
+    wanted = nox.project.dependency_groups(PROJECT, *groups) if groups else ()
+    itself = ["-e", ".[cli,emulator]"] if project else []
+    session.install("--quiet", *itself, *wanted, *(pins or []))
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The tests, with coverage, in parallel and in random order."""
+    install(session, "test")
+    run_pytest(session, "--cov", "--cov-report=term-missing:skip-covered")
+
+
+@nox.session(python=PYTHONS[0])
+def lowest(session: nox.Session) -> None:
+    """The tests with the lowest dependencies that are allowed."""
+    install(session, "test", pins=lowest_versions())
+    run_pytest(session)
+
+
+def run_pytest(session: nox.Session, *arguments: str) -> None:
+    """Run pytest; what is given behind `--` goes to it too."""
+    session.run("pytest", "-n", "auto", *arguments, *session.posargs)
+
+
+def lowest_versions() -> list[str]:
+    """Each runtime dependency pinned to its lower bound."""
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    wanted = [*PROJECT["project"]["dependencies"], *(one for extra in extras for one in extra)]
+    pins = []
+    for text in wanted:
+        requirement = Requirement(text)
+        bounds = [spec.version for spec in requirement.specifier if spec.operator == ">="]
+        pins.append(f"{requirement.name}=={bounds[0]}")
+    return pins
+
+
+@nox.session(python=False)
+def fix(session: nox.Session) -> None:
+    """Format, and mend what ruff can mend."""
+    session.run("ruff", "format", external=True)
+    session.run("ruff", "check", "--fix", external=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Form, style, and which module may import which."""
+    install(session, "lint")
+    session.run("ruff", "format", "--check")
+    session.run("ruff", "check")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy in strict mode, pyright, and whether the public interface is fully typed."""
+    install(session, "types", "test")
+    session.run("mypy")
+    session.run("mypy", "tests/typing/api.py")
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", "flip_async", "--ignoreexternal")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error."""
+    install(session, "docs")
+    session.run(
+        "sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html"
+    )
+    session.log(f"open {Path('docs/_build/html/index.html')}")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Figures, never limits: ratios from one run."""
+    install(session, "test")
+    for path in sorted(Path("tests/benchmarks").glob("bench_*.py")):
+        session.run("python", "-m", f"tests.benchmarks.{path.stem}")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The demo."""
+    install(session)
+    session.run("flip", "demo", env={"TERM": os.environ.get("TERM", "dumb")})

@@ -1,0 +1,98 @@
+"""Read by mypy and pyright, not run: what an editor knows of the public interface."""
+
+from typing import assert_type
+
+import httpx
+
+from flip_async import (
+    UNSET,
+    ApiKeyAuth,
+    ClientCredentialsAuth,
+    MemoryTokenStore,
+    Pages,
+    ProductionClient,
+    Retries,
+    SandboxClient,
+    SiteTokenAuth,
+    Token,
+    TokenStore,
+    errors,
+)
+from flip_async.emulator import Emulator
+from flip_async.models import (
+    CommissionResult,
+    CommissionSite,
+    DeviceBatteryAttributes,
+    DeviceCreate,
+    DeviceType,
+    Enrollment,
+    Site,
+    SiteToken,
+    TelemetryPoint,
+    TelemetryResult,
+    TelemetryStatus,
+)
+
+
+async def calls(flip: SandboxClient, device: DeviceCreate, point: TelemetryPoint) -> None:
+    assert_type(flip.sites.list(limit=10), Pages[Site])
+    assert_type(await flip.sites.list(max_items=5), list[Site])
+    async for site in flip.sites.list():
+        assert_type(site.email, str | None)
+    async for page in flip.sites.list().pages():
+        assert_type(page, list[Site])
+    result = await flip.sites.commission(CommissionSite(id="a"), [device], deadline_s=5)
+    assert_type(result, CommissionResult)
+    assert_type(result.enrollment, Enrollment | None)
+    assert_type(await flip.site("a").get(timeout=3, token="client"), Site)
+    assert_type(await flip.site("a").update(email=None, city=UNSET), Site)
+    assert_type(await flip.site_tokens.create("a", extra_query={"a": ["b"]}), SiteToken)
+    assert_type(await flip.telemetry.send([point]), list[TelemetryResult])
+
+
+async def wrong(flip: SandboxClient) -> None:
+    await flip.site("a").get(timeouts=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await flip.site("a").update(name="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+def device() -> DeviceCreate:
+    made = DeviceCreate(
+        id="d",
+        manufacturer_name="m",
+        product_name="p",
+        serial_number="s",
+        type="BATTERY",
+        attributes=DeviceBatteryAttributes(
+            battery_capacity_wh=1, battery_power_input_w=1, battery_power_output_w=1
+        ),
+        install_date=__import__("datetime").datetime.now(),
+    )
+    assert_type(made.type, DeviceType)
+    return made
+
+
+def results(result: TelemetryResult) -> None:
+    assert_type(result.status, TelemetryStatus)
+    assert_type(result.status.is_known, bool)
+
+
+async def auths() -> None:
+    async with ClientCredentialsAuth("a", lambda: "b", token_store=MemoryTokenStore()) as auth:
+        assert_type(await auth.token(), Token)
+        assert_type((await auth.refresh()).access_token.reveal(), str)
+        httpx.AsyncClient(auth=auth)
+    httpx.AsyncClient(auth=SiteTokenAuth("a", auth=ApiKeyAuth("fl_your_api_key")))
+    store: TokenStore = MemoryTokenStore()
+    ProductionClient(client_id="a", client_secret="b", token_store=store, retries=Retries())
+
+
+def failures(error: errors.UnprocessableEntityError) -> None:
+    assert_type(error.details, tuple[errors.FieldError, ...])
+    assert_type(error.response, httpx.Response)
+    assert_type(error.retry_after_s, float | None)
+
+
+async def local() -> None:
+    async with Emulator(in_process=True) as emulator, emulator.client() as flip:
+        emulator.fail_next(2, path="/token", cut="before")
+        assert_type(await flip.sites.list(), list[Site])

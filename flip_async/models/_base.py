@@ -4,7 +4,7 @@ import enum
 import math
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
-from typing import Final, Self
+from typing import Final, Self, SupportsIndex
 
 import attrs
 from msgspec import UNSET, UnsetType
@@ -33,6 +33,10 @@ class OpenEnum(enum.StrEnum):
         member._name_ = value
         member._value_ = value
         return member
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
+        # By value: Python 3.11.2, which Debian 12 has, looks a member up by its name.
+        return type(self), (self._value_,)
 
     @property
     def is_known(self) -> bool:

@@ -4,7 +4,7 @@ import enum
 import math
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
-from typing import Final, Self, SupportsIndex
+from typing import Final, Self
 
 import attrs
 from msgspec import UNSET, UnsetType
@@ -34,7 +34,7 @@ class OpenEnum(enum.StrEnum):
         member._value_ = value
         return member
 
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
+    def __reduce_ex__(self, proto: object) -> tuple[type[Self], tuple[str]]:
         # By value: Python 3.11.2, which Debian 12 has, looks a member up by its name.
         return type(self), (self._value_,)
 

@@ -1,5 +1,7 @@
 """Asyncio-native Python SDK for the Flip OEM API."""
 
+import logging
+
 from flip_async import errors
 from flip_async._auth._api_key import ApiKeyAuth
 from flip_async._auth._bearer import RefreshEvent
@@ -13,6 +15,9 @@ from flip_async._pages import Pages
 from flip_async._retry import Retries
 from flip_async._version import __version__
 from flip_async.models._base import UNSET
+
+# A program that does not ask for our log does not get it on its standard error.
+logging.getLogger("flip_async").addHandler(logging.NullHandler())
 
 __all__ = [
     "PRODUCTION",

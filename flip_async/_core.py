@@ -36,14 +36,14 @@ class Core:
         clock: Clock,
         budget: RetryBudget,
     ) -> None:
+        self.closed = False
+        self.in_use = False
         self.environment: Final = environment
         self.http: Final = http
         self.owns_http: Final = owns_http
         self.clock: Final = clock
         self.budget: Final = budget
         self.site_tokens: Final = SiteTokens(self)
-        self.closed = False
-        self.in_use = False
         self.owned_auths: Final[list[BearerAuth]] = []
         self._calls: Final[set[asyncio.Timeout]] = set()
         self._tasks: Final[set[asyncio.Task[object]]] = set()

@@ -249,7 +249,6 @@ class BearerAuth(httpx.Auth):
         while True:
             outcome = await self._flights.get().force()
             if isinstance(outcome, Token):
-                self._tend()
                 return outcome
             self._raise_unless_lost(outcome)
 
@@ -271,7 +270,6 @@ class BearerAuth(httpx.Auth):
                 raise decision.error.again()
             outcome = await self._flights.get().join()
             if isinstance(outcome, Token):
-                self._tend()
                 return outcome
             self._raise_unless_lost(outcome)
 
@@ -296,7 +294,7 @@ class BearerAuth(httpx.Auth):
         except Exception as error:
             logger.exception("a refresh ended with a bug")
             outcome = Crashed(error)
-        self._tend()
+        self._tend(anew=True)
         return outcome
 
     async def _attempts(self, run: Run) -> Outcome:
@@ -348,7 +346,10 @@ class BearerAuth(httpx.Auth):
                 self._life.refreshed(result.token, result.issued, now)
             if math.isfinite(result.token.lifetime_s):
                 logger.info(
-                    "new token after %.3f s, good for %.0f s", duration_s, result.token.lifetime_s
+                    "%s: new token after %.3f s, good for %.0f s",
+                    type(self).__name__,
+                    duration_s,
+                    result.token.lifetime_s,
                 )
         self._report(
             RefreshEvent(duration_s, result.error if isinstance(result, Failure) else None)
@@ -365,10 +366,13 @@ class BearerAuth(httpx.Auth):
 
     # keep_fresh
 
-    def _tend(self) -> None:
+    def _tend(self, *, anew: bool = False) -> None:
         """See to it that a timer of this loop begins the next refresh [A22]."""
-        if self._keep_fresh and not self._closed:
-            self._timers.get().set(self._life.unasked_refresh_in_s(self._clock.now()))
+        if not self._keep_fresh or self._closed:
+            return
+        keeper = self._timers.get()
+        if anew or not keeper.is_set:
+            keeper.set(self._life.unasked_refresh_in_s(self._clock.now()))
 
     # Closing
 
@@ -407,6 +411,10 @@ class _Keeper:
     def __init__(self, auth: BearerAuth) -> None:
         self._auth: Final = weakref.ref(auth)
         self._timer: Timer | None = None
+
+    @property
+    def is_set(self) -> bool:
+        return self._timer is not None
 
     def set(self, seconds: float | None) -> None:
         if self._timer is not None:

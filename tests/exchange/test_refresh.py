@@ -634,3 +634,17 @@ async def test_a_bug_in_a_refresh_looks_like_a_bug(
 
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert "bug" in caplog.text
+
+
+async def test_keep_fresh_sets_no_timer_for_each_request(
+    token_http: httpx.AsyncClient, clock: ManualClock, fake: FakeFlip
+) -> None:
+    """One is enough [A22]."""
+    async with ClientCredentialsAuth(
+        CLIENT_ID, CLIENT_SECRET, http_client=token_http, clock=clock, keep_fresh=True
+    ) as auth:
+        async with httpx.AsyncClient(transport=fake, auth=auth, base_url=API) as http:
+            for _ in range(20):
+                assert await get(http) == 200
+
+        assert clock.pending == 1

@@ -83,7 +83,10 @@ async def auths() -> None:
         httpx.AsyncClient(auth=auth)
     httpx.AsyncClient(auth=SiteTokenAuth("a", auth=ApiKeyAuth("fl_your_api_key")))
     store: TokenStore = MemoryTokenStore()
-    ProductionClient(client_id="a", client_secret="b", token_store=store, retries=Retries())
+    ProductionClient(
+        client_id="a", client_secret="b", token_store=store, retries=Retries(max_attempts=2)
+    )
+    Retries(safe_to_repeat={"POST /v1/commission"}, statuses=[503])
 
 
 def failures(error: errors.UnprocessableEntityError) -> None:

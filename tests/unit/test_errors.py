@@ -189,6 +189,14 @@ def test_some_errors_are_built_in_ones_too() -> None:
     assert issubclass(errors.ClientClosedError, RuntimeError)
 
 
+def test_the_reason_against_a_second_attempt_is_told() -> None:
+    """[A14]."""
+    found = error(answer(401), not_retried="its body can be read only once")
+
+    assert found.not_retried == "its body can be read only once"
+    assert "401 Unauthorized (its body can be read only once)" in str(found)
+
+
 def test_a_retry_after_is_read_into_the_error() -> None:
     assert error(answer(429, headers={"Retry-After": "12"})).retry_after_s == 12
     assert error(answer(429)).retry_after_s is None

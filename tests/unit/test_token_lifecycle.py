@@ -105,6 +105,17 @@ def test_a_machine_that_slept_has_an_expired_token() -> None:
     assert life.age(woken) is Age.EXPIRED
 
 
+def test_what_most_requests_ask_agrees_with_the_ages() -> None:
+    """`fresh()` is the short way to what `decide()` says [A1], [A12]."""
+    life = living()
+
+    assert life.fresh(*after(79)) is not None
+    assert life.fresh(*after(80)) is None
+    assert life.fresh(START.monotonic_s + 1, START.wall_s + 80) is None
+    assert life.fresh(START.monotonic_s + 80, START.wall_s + 1) is None
+    assert Lifecycle().fresh(*START) is None
+
+
 def test_a_wall_clock_that_jumps_ahead_costs_one_refresh() -> None:
     """[A12]."""
     life = living()
@@ -276,6 +287,14 @@ def test_a_retry_after_beyond_the_budget_fails_at_once() -> None:
     assert fail(life, failure, 0) == GiveUp()
     assert isinstance(life.decide(after(44)), Refuse)
     assert life.decide(after(46)) == Wait()
+
+
+def test_a_retry_after_beyond_a_long_budget_fails_at_once_too() -> None:
+    """It is not cut down to what we would wait for [A9]."""
+    life = Lifecycle(Policy(budget_s=100))
+    failure = Failure(TokenUnavailableError("busy"), retryable=True, retry_after_s=3600)
+
+    assert fail(life, failure, 0) == GiveUp()
 
 
 def test_a_retry_after_within_the_budget_is_kept() -> None:

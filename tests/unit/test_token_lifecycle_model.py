@@ -147,6 +147,11 @@ class LifecycleMachine(RuleBasedStateMachine):
         assert self.life.age(self.now) is self.age()
 
     @invariant()
+    def the_short_way_agrees(self) -> None:
+        held = self.life.fresh(*self.now)
+        assert (held is not None) == (self.life.age(self.now) is Age.FRESH)
+
+    @invariant()
     def a_valid_token_is_always_used(self) -> None:
         decision = self.life.decide(self.now)
         if self.age() in (Age.FRESH, Age.STALE):

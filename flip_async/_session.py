@@ -259,6 +259,9 @@ class Session:
     def _cut_off(self, call: _Call, attempts: int, deadline_s: float | None) -> FlipError:
         where = {"method": call.endpoint.method, "path": call.path}
         why = "the client was closed" if self.core.closed else f"no answer within {deadline_s:g} s"
+        trouble = call.auth.trouble if isinstance(call.auth, BearerAuth) else None
+        if trouble is not None:
+            why = f"{why}; {trouble.message}"
         if call.may_have_been_carried_out:
             return OutcomeUnknownError(
                 f"{why}, and the request may have been carried out", attempts=attempts, **where

@@ -222,6 +222,11 @@ class BearerAuth(httpx.Auth):
         return any(flight.is_busy for _, flight in self._flights.items())
 
     @property
+    def trouble(self) -> FlipError | None:
+        """Why there is no valid token at hand, if the last try for one failed."""
+        return self._life.trouble(self._clock.now())
+
+    @property
     def is_idle(self) -> bool:
         """Whether it has no valid token at hand, and none is being fetched."""
         age = self._life.age(self._clock.now())

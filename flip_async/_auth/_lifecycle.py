@@ -198,6 +198,13 @@ class Lifecycle:
         held = self._held
         return Age.ABSENT if held is None else held.age(now)
 
+    def trouble(self, now: Instant) -> FlipError | None:
+        """What the last attempt came to, where requests have to wait because of it."""
+        trouble = self._trouble
+        if trouble is None or self.age(now) in (Age.FRESH, Age.STALE):
+            return None
+        return trouble.error
+
     def _refresh_is_due(self, mono: float) -> bool:
         trouble = self._trouble
         return mono >= self._unasked_at and (trouble is None or mono >= trouble.due_at)

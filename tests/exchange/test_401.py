@@ -121,6 +121,23 @@ async def test_many_endpoints_that_refuse_keep_a_distance_together(
     assert fake.tokens_asked <= 12  # 60 s: after 1, 2, 4, 8, 10, 10, … s
 
 
+@pytest.mark.parametrize("how", ["invalidate", "refresh"])
+async def test_the_user_ends_the_distance(
+    http: httpx.AsyncClient, fake: FakeFlip, auth: ClientCredentialsAuth, how: str
+) -> None:
+    """[A21]."""
+    fake.next_api_answers.extend([httpx.Response(401), httpx.Response(401)])
+    assert await get(http) == 401
+
+    if how == "refresh":
+        await auth.refresh()
+    else:
+        auth.invalidate()
+    fake.revoke()
+
+    assert await get(http) == 200
+
+
 async def test_a_retry_that_is_accepted_ends_the_distance(
     http: httpx.AsyncClient, fake: FakeFlip
 ) -> None:

@@ -269,6 +269,23 @@ async def test_a_deadline_of_a_post_that_waits_for_its_token_is_none(api: Api) -
     assert not api.requests
 
 
+async def test_a_deadline_tells_why_there_is_no_token_yet(clock: ManualClock) -> None:
+    """ "No answer" alone would send its reader to the wrong host."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("down")
+
+    async with FlipClient(
+        environment=PRODUCTION,
+        client_id="id",
+        client_secret="secret",
+        transport=httpx.MockTransport(answer),
+        clock=clock,
+    ) as flip:
+        with pytest.raises(errors.DeadlineError, match="no token from https://oauth"):
+            await sites(flip, deadline_s=0.05)
+
+
 async def test_a_deadline_of_a_post_that_waits_in_the_queue_is_none(
     flip: FlipClient, api: Api
 ) -> None:

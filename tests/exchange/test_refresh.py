@@ -318,14 +318,17 @@ async def test_a_wrong_secret_is_asked_once_for_sixty_requests(
         httpx.Response(401, json={"error": "invalid_client", "error_description": "who?"})
     )
 
+    raised = []
     for _ in range(60):
         with pytest.raises(TokenRequestError) as caught:
             await get(http)
+        raised.append(caught.value)
         assert caught.value.error == "invalid_client"
         assert caught.value.error_description == "who?"
         assert caught.value.status_code == 401
 
     assert fake.tokens_asked == 1
+    assert len({id(error) for error in raised}) == 60, "each raise has an error of its own"
 
 
 @pytest.mark.parametrize("status", [302, 400, 403, 404, 405])
@@ -413,6 +416,7 @@ async def test_refresh_does_not_wait_for_a_back_off_that_sleeps(
     assert token.access_token.reveal() == "at_3"
     await settle()
     assert clock.pending == 0
+    assert fake.tokens_asked == 3, "the one that slept has nothing left to do"
 
 
 async def test_a_refresh_that_fails_tells_and_keeps_the_token_at_hand(

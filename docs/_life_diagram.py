@@ -9,7 +9,8 @@ places of the boxes are chosen by hand. A test compares the file with what this 
 from collections.abc import Callable
 from pathlib import Path
 
-from flip_async._auth._lifecycle import Age, Failure, Lifecycle
+from flip_async._auth._decisions import Age, Failure
+from flip_async._auth._lifecycle import Lifecycle
 from flip_async._auth._token import Token
 from flip_async._clock import Instant
 from flip_async._secret import Secret

@@ -4,10 +4,10 @@ import logging
 
 from flip_async import errors
 from flip_async._auth._api_key import ApiKeyAuth
-from flip_async._auth._bearer import RefreshEvent
 from flip_async._auth._client_credentials import ClientCredentialsAuth
 from flip_async._auth._site_token import SiteTokenAuth
 from flip_async._auth._store import MemoryTokenStore, TokenStore
+from flip_async._auth._supply import RefreshEvent
 from flip_async._auth._token import Token
 from flip_async._client import FlipClient, ProductionClient, SandboxClient
 from flip_async._environment import PRODUCTION, SANDBOX, Environment

@@ -7,7 +7,7 @@ from typing import Final
 
 from flip_async._auth._bearer import BearerAuth, BearerOptions
 from flip_async._auth._credential import CredentialSource, ask, clean_bearer
-from flip_async._auth._lifecycle import Failure, Policy
+from flip_async._auth._decisions import Failure, Policy
 from flip_async._auth._store import Obtained, store_key
 from flip_async._auth._token import Token
 from flip_async._clock import Clock, SystemClock
@@ -55,7 +55,7 @@ class ApiKeyAuth(BearerAuth):
         )
         if self._static is not None:
             now = self._clock.now()
-            self._life.refreshed(self._token(self._static, now.wall_s), now, now)
+            self._supply.life.refreshed(self._token(self._static, now.wall_s), now, now)
 
     async def _fetch(self) -> Obtained | Failure:
         issued = self._clock.now()

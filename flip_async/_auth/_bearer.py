@@ -1,11 +1,6 @@
-"""Drives the life cycle inside httpx's auth flow."""
+"""What httpx sees: sets the header, and sends a request once more after a 401."""
 
-import asyncio
-import contextlib
 import logging
-import math
-import threading
-import weakref
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from types import TracebackType
@@ -14,26 +9,14 @@ from typing import Final, NoReturn, Self
 import attrs
 import httpx
 
-from flip_async._auth._flight import Crashed, Flight, Lost, Outcome, Run
-from flip_async._auth._lifecycle import (
-    ANY_GENERATION,
-    Age,
-    Failure,
-    GiveUp,
-    Lifecycle,
-    Policy,
-    Refuse,
-    Route,
-    Use,
-    Wait,
-)
-from flip_async._auth._per_loop import PerLoop
+from flip_async._auth._decisions import Failure, Policy, Route
 from flip_async._auth._store import Obtained, StoredTokens
+from flip_async._auth._supply import RefreshEvent, Supply
 from flip_async._auth._token import Token
-from flip_async._clock import Clock, SystemClock, Timer
+from flip_async._clock import Clock, SystemClock
 from flip_async._environment import FLIP_API_ORIGINS, Origin, parse_origin
 from flip_async._send_state import EXTENSION, NOTE, SendState
-from flip_async.errors import ClientClosedError, ConfigurationError, FlipError
+from flip_async.errors import ConfigurationError, FlipError
 
 logger: Final = logging.getLogger("flip_async.auth")
 
@@ -41,19 +24,6 @@ NOT_REPLAYABLE: Final = (
     "not sent again: its body is a stream that can be read only once; pass bytes instead"
 )
 """Why a 401 was not followed by a second attempt [A14]."""
-
-
-@attrs.frozen
-class RefreshEvent:
-    """One try to get a token, for metrics.
-
-    Attributes:
-        duration_s: How long it took, in seconds.
-        error: Why it failed, or `None`.
-    """
-
-    duration_s: float
-    error: FlipError | None
 
 
 @attrs.frozen(kw_only=True)
@@ -104,17 +74,21 @@ class BearerAuth(httpx.Auth):
         self._origins: Final = options.allowed_origins()
         self._any_loopback: Final = options.any_loopback
         self._clock: Final = options.clock
-        self._monotonic: Final = options.clock.monotonic
-        self._wall: Final = options.clock.wall
-        self._on_refresh: Final = options.on_refresh
         self._keep_fresh: Final = options.keep_fresh
         self._renewable: Final = renewable
-        self._stored: Final = stored
-        self._life: Final = Lifecycle(policy)
-        self._guard: Final = threading.Lock()  # around the life cycle's changes, see there
-        self._flights: Final = PerLoop(self._new_flight)
-        self._timers: Final[PerLoop[_Keeper]] = PerLoop(lambda: _Keeper(self))
-        self._closed = False
+        self._supply: Final = Supply(
+            self._fetch,
+            owner=type(self).__name__,
+            clock=options.clock,
+            policy=policy,
+            stored=stored,
+            keep_fresh=options.keep_fresh,
+            on_refresh=options.on_refresh,
+        )
+        # Bound here: every request asks these three.
+        self._fresh: Final = self._supply.life.fresh
+        self._monotonic: Final = options.clock.monotonic
+        self._wall: Final = options.clock.wall
 
     @abstractmethod
     async def _fetch(self) -> Obtained | Failure:
@@ -135,12 +109,12 @@ class BearerAuth(httpx.Auth):
         url = request.url
         if (url.scheme, url.raw_host, url.port) not in self._origins:
             self._check_origin(url)
-        held = self._life.fresh(self._monotonic(), self._wall())
+        held = self._fresh(self._monotonic(), self._wall())
         if held is not None and not self._keep_fresh:
             token = held.token
             request.headers["Authorization"] = held.authorization
         else:
-            token = await self._acquire()
+            token = await self._supply.acquire()
             request.headers["Authorization"] = token.authorization()
         state: SendState | None = request.extensions.get(EXTENSION)
         if state is not None:
@@ -161,11 +135,7 @@ class BearerAuth(httpx.Auth):
 
         response = yield request
 
-        with self._guard:
-            if response.status_code == 401:
-                self._life.retry_rejected(_route(request), self._clock.now())
-            else:
-                self._life.retry_accepted(_route(request))
+        self._supply.retried(_route(request), accepted=response.status_code != 401)
 
     def _check_origin(self, url: httpx.URL) -> None:
         origin = Origin.of(url)
@@ -185,28 +155,24 @@ class BearerAuth(httpx.Auth):
         self, request: httpx.Request, response: httpx.Response, token: Token
     ) -> Token | None:
         """The token to send the request again with, or `None` where it is not sent again."""
-        route = _route(request)
-        with self._guard:
-            worth_it = self._life.rejected(token, route, self._clock.now())
-        if not worth_it:
+        supply, route = self._supply, _route(request)
+        if not supply.rejected(token, route):
             return None
         if not isinstance(request.stream, httpx.ByteStream):
-            if isinstance(self._life.decide(self._clock.now()), Wait):
-                self._flights.get().start()  # for the requests that follow
+            supply.replace_if_dropped()  # for the requests that follow
             response.extensions[NOTE] = NOT_REPLAYABLE
             logger.warning("%s %s: 401, %s", request.method, request.url.path, NOT_REPLAYABLE)
             return None
         # Until it is read, the answer holds a connection that the token request may need.
         await response.aread()
         try:
-            successor = await self._acquire()
+            successor = await supply.acquire()
         except FlipError as error:
             error.add_note("the API had answered 401 to the token at hand")
             raise
-        if self._life.retry_is_worth_it(token, successor):
+        if supply.life.retry_is_worth_it(token, successor):
             return successor
-        with self._guard:
-            self._life.retry_rejected(route, self._clock.now())
+        supply.retried(route, accepted=False)
         return None
 
     # Tokens
@@ -217,20 +183,19 @@ class BearerAuth(httpx.Auth):
         """Tells this credential from others, with no secret in it."""
 
     @property
-    def is_busy(self) -> bool:
-        """Whether a token is being fetched."""
-        return any(flight.is_busy for _, flight in self._flights.items())
-
-    @property
     def trouble(self) -> FlipError | None:
         """Why there is no valid token at hand, if the last try for one failed."""
-        return self._life.trouble(self._clock.now())
+        return self._supply.trouble
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a token is being fetched."""
+        return self._supply.is_busy
 
     @property
     def is_idle(self) -> bool:
         """Whether it has no valid token at hand, and none is being fetched."""
-        age = self._life.age(self._clock.now())
-        return age in (Age.ABSENT, Age.EXPIRED) and not self.is_busy
+        return self._supply.is_idle
 
     async def token(self) -> Token:
         """A valid token: the one at hand, or a new one.
@@ -239,7 +204,7 @@ class BearerAuth(httpx.Auth):
             TokenError: None can be had.
             ClientClosedError: `aclose()` was called.
         """
-        return await self._acquire()
+        return await self._supply.acquire()
 
     async def refresh(self) -> Token:
         """Take a new token, whatever the one at hand is worth; ends every waiting period.
@@ -248,152 +213,15 @@ class BearerAuth(httpx.Auth):
             TokenError: None can be had; a valid one at hand stays in use.
             ClientClosedError: `aclose()` was called.
         """
-        self._check_open()
-        with self._guard:
-            self._life.forgive()
-        while True:
-            outcome = await self._flights.get().force()
-            if isinstance(outcome, Token):
-                return outcome
-            self._raise_unless_lost(outcome)
+        return await self._supply.renew()
 
     def invalidate(self) -> None:
         """Drop the token at hand and end every waiting period; the next request takes a new one."""
-        with self._guard:
-            self._life.invalidate(self._clock.now())
-
-    async def _acquire(self) -> Token:
-        while True:
-            self._check_open()
-            decision = self._life.decide(self._clock.now())
-            if isinstance(decision, Use):
-                if decision.refresh:
-                    self._flights.get().start()
-                self._tend()
-                return decision.token
-            if isinstance(decision, Refuse):
-                raise decision.error.again()
-            outcome = await self._flights.get().join()
-            if isinstance(outcome, Token):
-                return outcome
-            self._raise_unless_lost(outcome)
-
-    def _raise_unless_lost(self, outcome: FlipError | Lost | Crashed) -> None:
-        if isinstance(outcome, FlipError):
-            raise outcome.again()
-        if isinstance(outcome, Crashed):
-            raise RuntimeError("a refresh ended with a bug") from outcome.error
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClientClosedError(f"this {type(self).__name__} is closed")
-
-    # The refresh, a task of its own
-
-    def _new_flight(self) -> Flight:
-        return Flight(self._refresh, self._clock)
-
-    async def _refresh(self, run: Run) -> Outcome:
-        try:
-            outcome = await self._attempts(run)
-        except Exception as error:
-            logger.exception("a refresh ended with a bug")
-            outcome = Crashed(error)
-        self._tend(anew=True)
-        return outcome
-
-    async def _attempts(self, run: Run) -> Outcome:
-        began = self._clock.now().monotonic_s
-        attempt = 0
-        generation: int | None = None if run.forced else ANY_GENERATION
-        while True:
-            async with run.lock:
-                # Another run, or another thread's loop, may have been first.
-                ready = self._life.fresh_since(generation, self._clock.now())
-                if ready is not None:
-                    return ready
-                attempt += 1
-                generation = ANY_GENERATION if not run.forced else self._life.generation
-                result = await self._attempt()
-            if isinstance(result, Obtained):
-                return result.token
-            now = self._clock.now()
-            with self._guard:
-                next_step = self._life.failed(
-                    result,
-                    began=began,
-                    now=now,
-                    luck=self._clock.random(),
-                    asked_for=run.forced,
-                )
-            if isinstance(next_step, GiveUp):
-                logger.warning("no token (attempt %d): %s", attempt, result.error)
-                result.error.attempts = attempt
-                return result.error
-            logger.warning(
-                "no token (attempt %d, the next in %.1f s): %s",
-                attempt,
-                next_step.seconds,
-                result.error,
-            )
-            await run.pause(next_step.seconds, wakeable=next_step.wakeable)
-
-    async def _attempt(self) -> Obtained | Failure:
-        began = self._clock.now()
-        if self._stored is None:
-            result = await self._fetch()
-        else:
-            result = await self._stored.obtain(self._fetch, replaced=self._life.replaced)
-        now = self._clock.now()
-        duration_s = now.monotonic_s - began.monotonic_s
-        if isinstance(result, Obtained) and not self._closed:
-            with self._guard:
-                self._life.refreshed(result.token, result.issued, now)
-            if math.isfinite(result.token.lifetime_s):
-                logger.info(
-                    "%s: new token after %.3f s, good for %.0f s",
-                    type(self).__name__,
-                    duration_s,
-                    result.token.lifetime_s,
-                )
-        self._report(
-            RefreshEvent(duration_s, result.error if isinstance(result, Failure) else None)
-        )
-        return result
-
-    def _report(self, event: RefreshEvent) -> None:
-        if self._on_refresh is None:
-            return
-        try:
-            self._on_refresh(event)
-        except Exception:  # the user's own code: it must not cost a request
-            logger.exception("on_refresh raised")
-
-    # keep_fresh
-
-    def _tend(self, *, anew: bool = False) -> None:
-        """See to it that a timer of this loop begins the next refresh [A22]."""
-        if not self._keep_fresh or self._closed:
-            return
-        keeper = self._timers.get()
-        if anew or not keeper.is_set:
-            keeper.set(self._life.unasked_refresh_in_s(self._clock.now()))
-
-    # Closing
+        self._supply.invalidate()
 
     async def aclose(self) -> None:
         """Drop the token and end what runs; whoever waits gets a `ClientClosedError`."""
-        self._closed = True
-        self.invalidate()
-        here = asyncio.get_running_loop()
-        for loop, keeper in self._timers.items():
-            if loop is here:
-                keeper.set(None)
-        for loop, flight in self._flights.items():
-            if loop is here:
-                await asyncio.gather(*flight.abandon(), return_exceptions=True)
-            elif not loop.is_closed():
-                _call_in(loop, flight.abandon)
+        await self._supply.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -408,38 +236,6 @@ class BearerAuth(httpx.Auth):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} is not pickled: make one in each process")
-
-
-class _Keeper:
-    """One event loop's timer for the next refresh; it keeps neither loop nor auth alive."""
-
-    def __init__(self, auth: BearerAuth) -> None:
-        self._auth: Final = weakref.ref(auth)
-        self._timer: Timer | None = None
-
-    @property
-    def is_set(self) -> bool:
-        return self._timer is not None
-
-    def set(self, seconds: float | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        auth = self._auth()
-        if seconds is not None and auth is not None:
-            self._timer = auth._clock.call_later(seconds, self._due)
-
-    def _due(self) -> None:
-        self._timer = None
-        auth = self._auth()
-        if auth is not None and not auth._closed:
-            auth._flights.get().start()
-
-
-def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    # Closed between the question and the call: nothing runs there any more.
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(callback)
 
 
 def _route(request: httpx.Request) -> Route:

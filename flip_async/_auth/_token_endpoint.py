@@ -8,8 +8,8 @@ from urllib.parse import quote_plus, urlencode
 import httpx
 
 from flip_async._auth._credential import CredentialSource, ask, clean_text
+from flip_async._auth._decisions import Failure
 from flip_async._auth._exchange import Broken, exchange
-from flip_async._auth._lifecycle import Failure
 from flip_async._auth._store import Obtained
 from flip_async._auth._token import parse_token_response
 from flip_async._backoff import parse_retry_after

@@ -270,7 +270,7 @@ async def test_a_deadline_of_a_post_that_waits_for_its_token_is_none(api: Api) -
 
 
 async def test_a_deadline_tells_why_there_is_no_token_yet(clock: ManualClock) -> None:
-    """ "No answer" alone would send its reader to the wrong host."""
+    """A bare "no answer" would send its reader to the wrong host."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("down")

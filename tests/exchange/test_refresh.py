@@ -631,7 +631,7 @@ async def test_a_bug_in_a_refresh_looks_like_a_bug(
     async def broken() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(auth, "_fetch", broken)
+    monkeypatch.setattr(auth._supply, "_fetch", broken)
 
     with pytest.raises(RuntimeError, match="bug") as caught:
         await http.get(f"{API}/v1/sites")

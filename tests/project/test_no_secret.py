@@ -33,8 +33,8 @@ def things() -> list[object]:
         SandboxClient(api_key=KEY).site("hh-1"),
         SandboxClient(api_key=KEY).sites,
         oauth._endpoint,
-        oauth._life,
-        key._life,
+        oauth._supply.life,
+        key._supply.life,
     ]
 
 

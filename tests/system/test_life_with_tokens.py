@@ -62,7 +62,7 @@ async def test_no_request_waits_for_a_refresh_after_the_first(socket_emulator: E
             socket_emulator.fail_next(path="/token", until=held)
             while socket_emulator.count("POST", "/token") == asked:
                 await sites(flip)  # none of them waits, or this would never end
-                auth._life._unasked_at = 0.0  # the distance that a test need not wait for
+                auth._supply.life._unasked_at = 0.0  # the distance that a test need not wait for
             assert await asyncio.gather(*(sites(flip) for _ in range(50))) == [[]] * 50
             held.set()
             await settle()
@@ -80,7 +80,7 @@ async def test_a_token_host_that_is_down_for_a_while_costs_no_request(
     async with auth, flip:
         await sites(flip)
         socket_emulator.fail_next(None, path="/token", cut="before")
-        auth._life._unasked_at = 0.0
+        auth._supply.life._unasked_at = 0.0
 
         for _ in range(10):
             assert await asyncio.gather(*(sites(flip) for _ in range(30))) == [[]] * 30

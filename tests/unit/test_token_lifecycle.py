@@ -4,17 +4,8 @@ import math
 
 import pytest
 
-from flip_async._auth._lifecycle import (
-    Age,
-    Failure,
-    GiveUp,
-    Lifecycle,
-    Pause,
-    Policy,
-    Refuse,
-    Use,
-    Wait,
-)
+from flip_async._auth._decisions import Age, Failure, GiveUp, Pause, Policy, Refuse, Use, Wait
+from flip_async._auth._lifecycle import Lifecycle
 from flip_async._clock import Instant
 from flip_async.errors import TokenRequestError, TokenUnavailableError
 from tests.support import START, make_token

@@ -4,17 +4,8 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from flip_async._auth._lifecycle import (
-    Age,
-    Failure,
-    GiveUp,
-    Lifecycle,
-    Pause,
-    Policy,
-    Refuse,
-    Use,
-    Wait,
-)
+from flip_async._auth._decisions import Age, Failure, GiveUp, Pause, Policy, Refuse, Use, Wait
+from flip_async._auth._lifecycle import Lifecycle
 from flip_async._auth._token import Token
 from flip_async._clock import Instant
 from flip_async._secret import Secret

@@ -1,7 +1,5 @@
 """Build, send, read: the road of every call."""
 
-import asyncio
-import logging
 import platform
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -11,29 +9,18 @@ from urllib.parse import urlencode
 import attrs
 import httpx
 
-from flip_async import errors
-from flip_async._auth._bearer import BearerAuth
-from flip_async._backoff import parse_retry_after
 from flip_async._core import Core
 from flip_async._endpoint import Endpoint, TokenKind
 from flip_async._options import CallOptions, QueryValue, Settings, check_options
 from flip_async._pages import Pages
-from flip_async._retry import Answered, NoAnswer, Outcome, Retries
-from flip_async._send_state import NOTE, SendState
+from flip_async._retry import Retries
+from flip_async._send_state import SendState
+from flip_async._sending import Call, Sending
 from flip_async._version import __version__
 from flip_async._wire import decode, encode
-from flip_async.errors import (
-    ClientClosedError,
-    ConnectionFailedError,
-    DeadlineError,
-    DecodeError,
-    FlipError,
-    InvalidArgumentError,
-    OutcomeUnknownError,
-)
+from flip_async.errors import DecodeError, InvalidArgumentError
 
 T = TypeVar("T")
-logger: Final = logging.getLogger("flip_async.http")
 
 USER_AGENT: Final = (
     f"flip_async/{__version__} httpx/{httpx.__version__} Python/{platform.python_version()}"
@@ -44,34 +31,10 @@ _HEADERS: Final = [
 ]
 _HEADERS_WITH_BODY: Final = [*_HEADERS, (b"Content-Type", b"application/json")]
 
-_BEFORE_SENDING: Final = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-)
-_HOPELESS: Final = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
-
 
 @lru_cache(maxsize=4096)
 def _url(text: str) -> httpx.URL:
     return httpx.URL(text)  # immutable, and worth 14 µs
-
-
-@attrs.frozen
-class _Call:
-    """One call, over all its attempts."""
-
-    endpoint: Endpoint[object]
-    path: str
-    request: httpx.Request
-    auth: httpx.Auth
-    repeatable: bool
-    state: SendState | None  # only where a guess would be wrong
-
-    @property
-    def may_have_been_carried_out(self) -> bool:
-        return self.state is not None and self.state.may_have_arrived
 
 
 @attrs.frozen(kw_only=True)
@@ -160,12 +123,13 @@ class Session:
         body: object,
         query: Mapping[str, QueryValue],
         options: CallOptions,
-    ) -> tuple[_Call, httpx.Response, int]:
+    ) -> tuple[Call, httpx.Response, int]:
         self.core.check_open()
         call = self._build(endpoint, ids, body, query, options)
         deadline_s = options.get("deadline_s", self.settings.deadline_s)
-        response, attempts = await self._send_until(call, deadline_s)
-        return call, response, attempts
+        sending = Sending(call, self.core, self.retries)
+        response = await sending.until(deadline_s)
+        return call, response, sending.attempts
 
     # Build
 
@@ -176,7 +140,7 @@ class Session:
         body: object,
         query: Mapping[str, QueryValue],
         options: CallOptions,
-    ) -> _Call:
+    ) -> Call:
         path = endpoint.fill(*ids)
         auth = self._auth_for(options.get("token", endpoint.token))
         repeatable = self.retries.may_repeat(endpoint)
@@ -192,7 +156,7 @@ class Session:
             else self.settings.timeout,
             extensions={} if state is None else state.extensions(),
         )
-        return _Call(endpoint, path, request, auth, repeatable, state)
+        return Call(endpoint, path, request, auth, repeatable, state)
 
     def _auth_for(self, token: TokenKind) -> httpx.Auth:
         if token == "client":
@@ -232,143 +196,10 @@ class Session:
             request.headers.update(extra_headers)
         return request
 
-    # Send
-
-    async def _send_until(
-        self, call: _Call, deadline_s: float | None
-    ) -> tuple[httpx.Response, int]:
-        core, tries = self.core, _Tries()
-        error: FlipError
-        timer = asyncio.timeout(deadline_s)
-        try:
-            async with timer:
-                core.began(timer)
-                return await self._send(call, tries, timer)
-        except TimeoutError:
-            if not timer.expired():
-                raise
-            # Left before raising: the chain would lead to httpx's error and its request.
-            error = self._cut_off(call, tries.made, deadline_s)
-        except FlipError as raised:
-            _say_where(raised, call)
-            raise
-        finally:
-            core.ended(timer)
-        raise error
-
-    def _cut_off(self, call: _Call, attempts: int, deadline_s: float | None) -> FlipError:
-        where = {"method": call.endpoint.method, "path": call.path}
-        why = "the client was closed" if self.core.closed else f"no answer within {deadline_s:g} s"
-        trouble = call.auth.trouble if isinstance(call.auth, BearerAuth) else None
-        if trouble is not None:
-            why = f"{why}; {trouble.message}"
-        if call.may_have_been_carried_out:
-            return OutcomeUnknownError(
-                f"{why}, and the request may have been carried out", attempts=attempts, **where
-            )
-        kind = ClientClosedError if self.core.closed else DeadlineError
-        return kind(why, attempts=attempts, **where)
-
-    async def _send(
-        self, call: _Call, tries: "_Tries", timer: asyncio.Timeout
-    ) -> tuple[httpx.Response, int]:
-        while True:
-            tries.made += 1
-            result = await self._attempt(call, tries.made)
-            if isinstance(result, httpx.Response):
-                if result.is_success or self._is_gone(call, result, tries.made):
-                    self.core.budget.succeeded()
-                    return result, tries.made
-                outcome: Outcome = Answered(result.status_code, self._retry_after_s(result))
-            else:
-                outcome = result
-            pause_s = self.retries.pause_s(
-                outcome,
-                attempt=tries.made,
-                repeatable=call.repeatable,
-                luck=self.core.clock.random(),
-            )
-            if pause_s is None or _is_too_long(pause_s, timer) or not self.core.budget.take():
-                raise self._error(call, result, tries.made)
-            logger.warning(
-                "%s %s: %s, again in %.2f s (attempt %d)",
-                call.endpoint.method,
-                call.path,
-                outcome.status if isinstance(outcome, Answered) else outcome.reason,
-                pause_s,
-                tries.made,
-            )
-            await self.core.clock.sleep(pause_s)
-
-    async def _attempt(self, call: _Call, number: int) -> httpx.Response | NoAnswer:
-        if call.state is not None and not isinstance(call.auth, BearerAuth):
-            call.state.leaves()  # somebody else's auth tells us nothing
-        try:
-            response = await self.core.http.send(
-                call.request, auth=call.auth, follow_redirects=False
-            )
-        except httpx.TransportError as error:
-            sent = not isinstance(error, _BEFORE_SENDING)
-            final = isinstance(error, _HOPELESS)
-            # Its text may quote a header where it is hopeless.
-            detail = "" if final or not str(error) else f": {error}"
-            return NoAnswer(
-                f"{type(error).__name__}{detail}",
-                sent=sent,
-                final=final,
-                timed_out=isinstance(error, httpx.TimeoutException),
-            )
-        except (httpx.DecodingError, httpx.InvalidURL, httpx.TooManyRedirects) as error:
-            return NoAnswer(type(error).__name__, sent=True, final=True)
-        except RuntimeError:
-            if self.core.closed or not self.core.http.is_closed:
-                raise
-            return NoAnswer("the http_client was closed", sent=True, final=True)
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug(
-                "%s %s: %d (attempt %d)",
-                call.endpoint.method,
-                call.path,
-                response.status_code,
-                number,
-            )
-        return response
-
-    def _is_gone(self, call: _Call, response: httpx.Response, attempts: int) -> bool:
-        # The attempt before, whose answer was lost, has done it.
-        return call.endpoint.method == "DELETE" and response.status_code == 404 and attempts > 1
-
-    def _retry_after_s(self, response: httpx.Response) -> float | None:
-        header = response.headers.get("Retry-After")
-        return None if header is None else parse_retry_after(header, self.core.clock.now().wall_s)
-
-    def _error(self, call: _Call, result: httpx.Response | NoAnswer, attempts: int) -> FlipError:
-        method, path = call.endpoint.method, call.path
-        if isinstance(result, httpx.Response):
-            note = result.extensions.get(NOTE)
-            return errors.from_response(
-                result,
-                method=method,
-                path=path,
-                wall_now_s=self.core.clock.now().wall_s,
-                attempts=attempts,
-                outcome_unknown=not call.repeatable and result.status_code in (500, 502, 504),
-                not_retried=note if isinstance(note, str) else None,
-            )
-        if result.sent and not call.repeatable and not result.final:
-            return OutcomeUnknownError(
-                f"{result.reason}: the request was sent and may have been carried out",
-                method=method,
-                path=path,
-                attempts=attempts,
-            )
-        kind = DeadlineError if result.timed_out else ConnectionFailedError
-        return kind(result.reason, method=method, path=path, attempts=attempts)
-
     # Read
 
     def _read(
-        self, call: _Call, endpoint: Endpoint[T], response: httpx.Response, attempts: int
+        self, call: Call, endpoint: Endpoint[T], response: httpx.Response, attempts: int
     ) -> T:
         return decode(
             response,
@@ -377,24 +208,6 @@ class Session:
             path=call.path,
             attempts=attempts,
         )
-
-
-@attrs.define
-class _Tries:
-    """How many attempts a call has made; outlives the scope that counts them."""
-
-    made: int = 0
-
-
-def _say_where(error: FlipError, call: _Call) -> None:
-    # The auth and the life cycle do not know which call they fail.
-    if error.method is None:
-        error.method, error.path = call.endpoint.method, call.path
-
-
-def _is_too_long(pause_s: float, timer: asyncio.Timeout) -> bool:
-    when = timer.when()
-    return when is not None and asyncio.get_running_loop().time() + pause_s >= when
 
 
 def _as_timeout(value: float | httpx.Timeout | None) -> httpx.Timeout:

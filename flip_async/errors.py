@@ -26,18 +26,42 @@ FlipError
 ```
 """
 
-import json
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final, Self, TypeVar
 
-import attrs
 import httpx
 
 from flip_async._backoff import parse_retry_after
+from flip_async._error_body import ErrorBody, FieldError
 from flip_async._secret import Secret, scrub
 
-_LONGEST_SERVER_TEXT: Final = 500
+__all__ = [
+    "AuthenticationError",
+    "BadRequestError",
+    "ClientClosedError",
+    "ConfigurationError",
+    "ConflictError",
+    "ConnectionFailedError",
+    "DeadlineError",
+    "DecodeError",
+    "FieldError",
+    "FlipError",
+    "InvalidArgumentError",
+    "NotFoundError",
+    "OutcomeUnknownError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "ServerError",
+    "StatusError",
+    "TokenError",
+    "TokenRequestError",
+    "TokenResponseError",
+    "TokenUnavailableError",
+    "TransportError",
+    "UnprocessableEntityError",
+    "from_response",
+]
 
 _E = TypeVar("_E", bound="FlipError")
 
@@ -113,21 +137,6 @@ class InvalidArgumentError(FlipError, ValueError):
 
 class ClientClosedError(FlipError, RuntimeError):
     """The client or the auth was closed before the call, or while it ran."""
-
-
-@attrs.frozen
-class FieldError:
-    """What is wrong with one field of a request.
-
-    Attributes:
-        field: Where it stands in the request: `devices.0.type`.
-        message: What the server says of it.
-        type: The server's word for the kind of error, if it gave one.
-    """
-
-    field: str
-    message: str
-    type: str | None = None
 
 
 class StatusError(FlipError):
@@ -367,7 +376,7 @@ def from_response(
     """
     status = response.status_code
     kind = _BY_STATUS.get(status, ServerError if status >= 500 else StatusError)
-    body = _ErrorBody.read(response)
+    body = ErrorBody.read(response)
     credential = Secret(response.request.headers.get("Authorization", "").removeprefix("Bearer "))
     says = scrub(body.message or "", credential)
     text = f"{status} {_phrase(status)}".rstrip()
@@ -395,56 +404,6 @@ def _phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return ""
-
-
-@attrs.frozen
-class _ErrorBody:
-    """What can be read from an error's body, whichever shape it has (reference, section 5)."""
-
-    message: str | None = None
-    code: str | None = None
-    details: tuple[FieldError, ...] = ()
-
-    @classmethod
-    def read(cls, response: httpx.Response) -> "_ErrorBody":
-        try:
-            document = json.loads(response.content)
-        except (ValueError, RecursionError):
-            return cls()
-        if not isinstance(document, dict):
-            return cls()
-        details = _details(document.get("detail")) or _details(document.get("errors"))
-        message = _first_text(document, "message", "detail", "error")
-        if details:
-            first = f"{details[0].field}: {details[0].message}"
-            message = f"{message}: {first}" if message else first
-        return cls(message=message, code=_first_text(document, "code"), details=details)
-
-
-def _first_text(document: dict[str, object], *names: str) -> str | None:
-    for name in names:
-        value = document.get(name)
-        if isinstance(value, str) and value:
-            return value[:_LONGEST_SERVER_TEXT]
-    return None
-
-
-def _details(entries: object) -> tuple[FieldError, ...]:
-    """Read `detail` (`loc`, `msg`) or `errors` (`path`, `message`): both tell the same."""
-    if not isinstance(entries, list):
-        return ()
-    return tuple(_field_error(entry) for entry in entries if isinstance(entry, dict))
-
-
-def _field_error(entry: dict[str, object]) -> FieldError:
-    loc = entry.get("loc")
-    if isinstance(loc, list):
-        # The first part names the place (body, path, query), not the field.
-        field = ".".join(str(part) for part in (loc[1:] or loc))
-    else:
-        field = _first_text(entry, "path") or ""
-    message = _first_text(entry, "msg", "message") or "not valid"
-    return FieldError(field=field, message=message, type=_first_text(entry, "type"))
 
 
 def _without_headers(response: httpx.Response) -> httpx.Response:

@@ -1,0 +1,75 @@
+"""What can be read from the body of an error, whichever shape it has."""
+
+import json
+from typing import Final
+
+import attrs
+import httpx
+
+_LONGEST_SERVER_TEXT: Final = 500
+
+
+@attrs.frozen
+class FieldError:
+    """What is wrong with one field of a request.
+
+    Attributes:
+        field: Where it stands in the request: `devices.0.type`.
+        message: What the server says of it.
+        type: The server's word for the kind of error, if it gave one.
+    """
+
+    field: str
+    message: str
+    type: str | None = None
+
+
+@attrs.frozen
+class ErrorBody:
+    """The parts of it that tell something (the API's reference, section 5)."""
+
+    message: str | None = None
+    code: str | None = None
+    details: tuple[FieldError, ...] = ()
+
+    @classmethod
+    def read(cls, response: httpx.Response) -> "ErrorBody":
+        """Read what is there; what cannot be read is as good as absent."""
+        try:
+            document = json.loads(response.content)
+        except (ValueError, RecursionError):
+            return cls()
+        if not isinstance(document, dict):
+            return cls()
+        details = _details(document.get("detail")) or _details(document.get("errors"))
+        message = _first_text(document, "message", "detail", "error")
+        if details:
+            first = f"{details[0].field}: {details[0].message}"
+            message = f"{message}: {first}" if message else first
+        return cls(message=message, code=_first_text(document, "code"), details=details)
+
+
+def _first_text(document: dict[str, object], *names: str) -> str | None:
+    for name in names:
+        value = document.get(name)
+        if isinstance(value, str) and value:
+            return value[:_LONGEST_SERVER_TEXT]
+    return None
+
+
+def _details(entries: object) -> tuple[FieldError, ...]:
+    """Read `detail` (`loc`, `msg`) or `errors` (`path`, `message`): both tell the same."""
+    if not isinstance(entries, list):
+        return ()
+    return tuple(_field_error(entry) for entry in entries if isinstance(entry, dict))
+
+
+def _field_error(entry: dict[str, object]) -> FieldError:
+    loc = entry.get("loc")
+    if isinstance(loc, list):
+        # The first part names the place (body, path, query), not the field.
+        field = ".".join(str(part) for part in (loc[1:] or loc))
+    else:
+        field = _first_text(entry, "path") or ""
+    message = _first_text(entry, "msg", "message") or "not valid"
+    return FieldError(field=field, message=message, type=_first_text(entry, "type"))

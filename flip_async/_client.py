@@ -1,6 +1,7 @@
 """The clients: they put the parts together, and close them."""
 
 import os
+from collections.abc import Sequence
 from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Final, Self
@@ -14,6 +15,7 @@ from flip_async._auth._store import TokenStore
 from flip_async._clock import Clock, SystemClock
 from flip_async._config import (
     Credentials,
+    check_kinds,
     make_auth,
     resolve_credentials,
     resolve_environment,
@@ -58,7 +60,8 @@ class FlipClient:
         client_id: An OAuth client's id, with `client_secret`.
         client_secret: Its secret, or a callable that reads it from a secrets manager.
         auth: Any `httpx.Auth` instead; it is not closed.
-        scope: OAuth scopes, separated by spaces: as few as you need. `FLIP_SCOPE` else.
+        scope: OAuth scopes, as a list or separated by spaces: as few as you need. Else
+            `FLIP_SCOPE`.
         timeout: For each attempt, as in httpx: seconds, an `httpx.Timeout`, or `None`.
         deadline_s: Over all attempts of a call, the wait for a token included, in seconds;
             `None` for no end.
@@ -85,7 +88,7 @@ class FlipClient:
         client_id: str | None = None,
         client_secret: str | CredentialSource | None = None,
         auth: httpx.Auth | None = None,
-        scope: str | None = None,
+        scope: str | Sequence[str] | None = None,
         timeout: TimeoutTypes = DEFAULT_TIMEOUT,
         deadline_s: float | None = DEFAULT_DEADLINE_S,
         retries: Retries | None = None,
@@ -94,6 +97,12 @@ class FlipClient:
         token_store: TokenStore | None = None,
         clock: Clock | None = None,
     ) -> None:
+        check_kinds(
+            auth=(auth, httpx.Auth),
+            retries=(retries, Retries),
+            http_client=(http_client, httpx.AsyncClient),
+            transport=(transport, httpx.AsyncBaseTransport),
+        )
         check_timeout(timeout)
         check_seconds(deadline_s, field="deadline_s")
         environment = _environment_or(environment, self._default_environment)

@@ -1,6 +1,6 @@
 """Arguments and environment variables become a credential and an environment."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -33,7 +33,7 @@ class Credentials:
     client_id: str | None = None
     client_secret: str | CredentialSource | None = attrs.field(default=None, repr=False)
     auth: httpx.Auth | None = None
-    scope: str | None = None
+    scope: str | Sequence[str] | None = None
 
 
 def resolve_credentials(given: Credentials, environ: Mapping[str, str]) -> Credentials:
@@ -106,6 +106,20 @@ def _with_scope(found: Credentials, environ: Mapping[str, str]) -> Credentials:
             f"{name} narrows an OAuth client, and cannot narrow {what}: leave it out"
         )
     return attrs.evolve(found, scope=clean_scope(scope))
+
+
+def check_kinds(**given: tuple[object, type]) -> None:
+    """Refuse an argument of another kind, such as a sync client, before it is used.
+
+    Raises:
+        ConfigurationError: One is neither `None` nor what it should be.
+    """
+    for name, (value, kind) in given.items():
+        if value is not None and not isinstance(value, kind):
+            raise ConfigurationError(
+                f"{name} is an instance of {kind.__module__}.{kind.__qualname__}, "
+                f"not of {type(value).__module__}.{type(value).__qualname__}"
+            )
 
 
 def make_auth(
@@ -184,7 +198,8 @@ def _named(environ: Mapping[str, str]) -> Environment | None:
 
 
 def _from_urls(environ: Mapping[str, str]) -> Environment | None:
-    api_url, oauth_url = environ.get("FLIP_API_URL", ""), environ.get("FLIP_OAUTH_URL", "")
+    api_url = environ.get("FLIP_API_URL", "").strip()
+    oauth_url = environ.get("FLIP_OAUTH_URL", "").strip()
     if not api_url and not oauth_url:
         return None
     if not api_url or not oauth_url:

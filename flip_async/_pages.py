@@ -104,7 +104,11 @@ class PageIterator(Generic[T]):
     async def __anext__(self) -> list[T]:
         if self._over:
             raise StopAsyncIteration
-        page = await self._page()
+        try:
+            page = await self._page()
+        except BaseException:
+            self._over = True  # as a generator is over once it has raised
+            raise
         if not page:
             self._over = True
             raise StopAsyncIteration
@@ -131,7 +135,6 @@ class PageIterator(Generic[T]):
             task.cancel()
             raise
         if isinstance(outcome, FlipError):
-            self._over = True
             raise outcome
         return outcome
 

@@ -113,6 +113,8 @@ class Sending:
         while True:
             self.attempts += 1
             result = await self._attempt()
+            if call.state is not None:
+                call.state.waits()  # what became of it is known: a pause is no unknown outcome
             if isinstance(result, httpx.Response):
                 if result.is_success or self._is_gone(result):
                     self._core.budget.succeeded()

@@ -1,6 +1,6 @@
 """OAuth 2.0 client credentials."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import httpx
@@ -41,7 +41,8 @@ class ClientCredentialsAuth(BearerAuth):
         token_url: The token endpoint; `https`, but for loopback.
         origins: API origins that the token may go to. By default Flip's own, and any
             loopback origin where `token_url` is on loopback.
-        scope: One or more scopes, separated by spaces; by default all that the client has.
+        scope: One or more scopes, as a list or separated by spaces; by default all that the
+            client has.
         refresh_ratio: Share of its life after which a token is replaced; above 0, at most 1.
         keep_fresh: Replace the token in time even while no request is made.
         client_auth: How the secret is sent: in the form, or as HTTP Basic.
@@ -68,7 +69,7 @@ class ClientCredentialsAuth(BearerAuth):
         *,
         token_url: str = FLIP_TOKEN_URL,
         origins: Iterable[str] | None = None,
-        scope: str | None = None,
+        scope: str | Sequence[str] | None = None,
         refresh_ratio: float = 0.8,
         keep_fresh: bool = False,
         client_auth: ClientAuthMethod = "client_secret_post",
@@ -83,26 +84,26 @@ class ClientCredentialsAuth(BearerAuth):
         clock = clock or SystemClock()
         url = parse_endpoint(token_url, field="token_url", insecure_http=insecure_http)
         client_id = clean_text(client_id, field="client_id")
-        scope = None if scope is None else clean_scope(scope)
+        one_scope = None if scope is None else clean_scope(scope)
         if client_auth not in _CLIENT_AUTH_METHODS:
             raise ConfigurationError(f"client_auth is one of {', '.join(_CLIENT_AUTH_METHODS)}")
         ratio = _number(refresh_ratio, field="refresh_ratio", at_most=1.0)
         budget_s = _number(budget_s, field="budget_s")
         self._client_id: Final = client_id
         self._token_url: Final = url
-        self._scope: Final = scope
+        self._scope: Final = one_scope
         self._endpoint: Final = TokenEndpoint(
             url,
             client_id=client_id,
             client_secret=client_secret,
-            scope=scope,
+            scope=one_scope,
             client_auth=client_auth,
             default_lifetime_s=_number(default_lifetime_s, field="default_lifetime_s"),
             http_client=http_client,
             within_s=budget_s,
             clock=clock,
         )
-        key = store_key(str(url), client_id, scope)
+        key = store_key(str(url), client_id, one_scope)
         super().__init__(
             BearerOptions(
                 origins=origins,
@@ -133,7 +134,7 @@ class ClientCredentialsAuth(BearerAuth):
 
 
 def clean_scope(scope: object) -> str:
-    """Read one or more scopes, separated by white space.
+    """Read one or more scopes: a list of them, or a text separated by white space.
 
     Raises:
         ConfigurationError: It is empty, or has a character that no scope may have.
@@ -141,6 +142,8 @@ def clean_scope(scope: object) -> str:
     Source:
         RFC 6749 section 3.3.
     """
+    if isinstance(scope, list | tuple):
+        scope = " ".join(clean_text(one, field="scope") for one in scope)
     text = " ".join(clean_text(scope, field="scope").split())
     if '"' in text or "\\" in text:
         raise ConfigurationError('a scope has neither " nor \\ in it')

@@ -25,7 +25,7 @@ class ClientOptions(TypedDict, total=False):
     client_id: str
     client_secret: str
     auth: httpx.Auth
-    scope: str
+    scope: str | Sequence[str]
     timeout: float | httpx.Timeout | None
     deadline_s: float | None
     retries: Retries

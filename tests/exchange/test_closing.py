@@ -92,6 +92,19 @@ async def test_a_request_in_a_pause_between_attempts_fails_too(
         await call
 
 
+async def test_a_post_in_a_pause_has_no_unknown_outcome(flip: FlipClient, fake: FakeFlip) -> None:
+    """Its last attempt was answered that it was not carried out."""
+    await flip.sites.list()
+    fake.next_api_answers.append(httpx.Response(503))
+    call = asyncio.create_task(flip.telemetry.send([POINT]))
+    await settle()
+
+    await flip.aclose()
+
+    with pytest.raises(errors.ClientClosedError):
+        await call
+
+
 async def test_a_client_closes_the_auth_that_it_made_and_no_other(fake: FakeFlip) -> None:
     own = ApiKeyAuth("fl_your_api_key")
     async with FlipClient(environment=PRODUCTION, auth=own, transport=fake):

@@ -116,6 +116,17 @@ async def test_an_error_comes_when_its_page_is_reached() -> None:
     assert len(seen) == 10
 
 
+async def test_an_iterator_that_has_raised_is_over() -> None:
+    rows = Rows(30)
+    rows.fail_at = 0
+    async with client(rows) as flip:
+        iterator = aiter(flip.sites.list(limit=10))
+        with pytest.raises(errors.BadRequestError):
+            await anext(iterator)
+        with pytest.raises(StopAsyncIteration):
+            await anext(iterator)
+
+
 async def test_an_iterator_that_is_dropped_ends_its_fetching() -> None:
     rows = Rows(100)
     async with client(rows) as flip:

@@ -48,6 +48,12 @@ def test_a_pair_comes_from_its_variables(setenv: Callable[[Variables], None]) ->
     assert "scope='a b'" in repr(client.auth)
 
 
+def test_scopes_may_be_a_list() -> None:
+    client = SandboxClient(client_id="id", client_secret="secret", scope=["a", "b c"])
+
+    assert "scope='a b c'" in repr(client.auth)
+
+
 def test_an_argument_is_used_alone_whatever_the_variables_hold(
     setenv: Callable[[Variables], None],
 ) -> None:
@@ -90,6 +96,20 @@ def test_an_argument_is_used_alone_whatever_the_variables_hold(
         ({}, {"client_id": "id", "client_secret": "a\x00b"}, ["client_secret", "printable"]),
         ({}, {"client_id": "id", "client_secret": ""}, ["client_secret is empty"]),
         ({}, {"client_id": "id", "client_secret": "s", "scope": 'a"b'}, ["scope"]),
+        ({}, {"client_id": "id", "client_secret": "s", "scope": []}, ["scope is empty"]),
+        ({}, {"client_id": "id", "client_secret": "s", "scope": [3]}, ["scope is a str, not int"]),
+        (
+            {},
+            {"auth": ("user", "password")},
+            ["auth is an instance of httpx.Auth, not of builtins.tuple"],
+        ),
+        (
+            {},
+            {"api_key": KEY, "http_client": httpx.Client()},
+            ["http_client is an instance of httpx.AsyncClient"],
+        ),
+        ({}, {"api_key": KEY, "transport": httpx.HTTPTransport()}, ["AsyncBaseTransport"]),
+        ({}, {"api_key": KEY, "retries": 3}, ["retries is an instance of", "not of builtins.int"]),
         ({}, {"api_key": KEY, "token_store": MemoryTokenStore()}, ["token_store="]),
         ({}, {"auth": httpx.Auth(), "token_store": MemoryTokenStore()}, ["token_store="]),
         (

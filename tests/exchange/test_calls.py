@@ -269,6 +269,38 @@ async def test_a_deadline_of_a_post_that_waits_for_its_token_is_none(api: Api) -
     assert not api.requests
 
 
+async def test_a_post_that_was_refused_and_waits_for_a_token_has_no_unknown_outcome() -> None:
+    """A 401 says that it was not carried out."""
+    tokens = iter([200, 503])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/token":
+            body = {"access_token": "at", "token_type": "Bearer", "expires_in": 60}
+            return httpx.Response(next(tokens, 503), json=body)
+        return httpx.Response(401)
+
+    async with FlipClient(
+        environment=PRODUCTION,
+        client_id="id",
+        client_secret="secret",
+        transport=httpx.MockTransport(answer),
+        clock=ManualClock(),
+    ) as flip:
+        with pytest.raises(errors.DeadlineError):
+            await flip.telemetry.send([point()], deadline_s=0.05)
+
+
+async def test_a_tokens_error_says_which_call_it_failed(api: Api, clock: ManualClock) -> None:
+    api.answers = [httpx.Response(401, json={"error": "invalid_client"})]
+    async with FlipClient(
+        environment=PRODUCTION, client_id="id", client_secret="secret", transport=api, clock=clock
+    ) as flip:
+        with pytest.raises(errors.TokenRequestError, match="^GET /v1/sites: ") as caught:
+            await sites(flip)
+
+    assert (caught.value.method, caught.value.path) == ("GET", "/v1/sites")
+
+
 async def test_a_deadline_tells_why_there_is_no_token_yet(clock: ManualClock) -> None:
     """A bare "no answer" would send its reader to the wrong host."""
 

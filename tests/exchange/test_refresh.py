@@ -526,6 +526,22 @@ async def test_keep_fresh_refreshes_with_no_request(
     assert fake.tokens_asked == 4
 
 
+async def test_keep_fresh_follows_a_token_that_lives_shorter(
+    token_http: httpx.AsyncClient, fake: FakeFlip, clock: ManualClock
+) -> None:
+    """The timer of its predecessor would come too late [A22]."""
+    fake.lifetime_s = 10_000
+    async with ClientCredentialsAuth(
+        CLIENT_ID, CLIENT_SECRET, http_client=token_http, clock=clock, keep_fresh=True
+    ) as auth:
+        await auth.token()
+        fake.lifetime_s = 100
+        await auth.refresh()
+        await clock.pass_time(80)
+
+        assert fake.tokens_asked == 3
+
+
 async def test_keep_fresh_goes_on_after_the_host_was_down(
     token_http: httpx.AsyncClient, fake: FakeFlip, clock: ManualClock
 ) -> None:

@@ -183,9 +183,12 @@ class Session:
             text = f"{text}?{urlencode(_query_pairs(query))}"
         extensions["timeout"] = timeout.as_dict()
         headers = _HEADERS if content is None else _HEADERS_WITH_BODY
+        http = self.core.http
         if not self.core.owns_http:
             # The user's own client: its headers, params and cookies count.
-            request = self.core.http.build_request(
+            if not http.headers.get("User-Agent", "").startswith("python-httpx/"):
+                headers = [pair for pair in headers if pair[0] != b"User-Agent"]
+            request = http.build_request(
                 method, text, headers=headers, content=content, extensions=extensions
             )
         else:

@@ -474,7 +474,7 @@ async def test_a_users_client_builds_the_requests(clock: ManualClock) -> None:
     api.answers = [httpx.Response(200, json=[])]
     async with httpx.AsyncClient(
         transport=api,
-        headers={"X-Trace": "1"},
+        headers={"X-Trace": "1", "User-Agent": "mine/1.0"},
         params={"tenant": "a"},
         cookies={"c": "d"},
         auth=("user", "password"),
@@ -488,6 +488,7 @@ async def test_a_users_client_builds_the_requests(clock: ManualClock) -> None:
         assert request.url.host == "api.flip.energy"
         assert request.url.params["tenant"] == "a"
         assert request.headers["X-Trace"] == "1"
+        assert request.headers["User-Agent"] == "mine/1.0"
         assert request.headers["Cookie"] == "c=d"
         assert request.headers["Authorization"] == f"Bearer {KEY}"
 

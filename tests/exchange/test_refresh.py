@@ -53,6 +53,22 @@ async def test_a_fresh_token_serves_every_request(http: httpx.AsyncClient, fake:
     assert fake.tokens_asked == 1
 
 
+async def test_a_fresh_token_costs_no_turn_of_the_event_loop(
+    auth: ClientCredentialsAuth,
+) -> None:
+    """No lock is taken and nothing is awaited: the flow's first step ends at once [A1]."""
+    await auth.token()
+    request = httpx.Request("GET", f"{API}/v1/sites")
+    flow = auth.async_auth_flow(request)
+
+    with pytest.raises(StopIteration) as done:
+        anext(flow).__await__().send(None)  # type: ignore[attr-defined]
+
+    assert done.value.value is request
+    assert request.headers["Authorization"] == "Bearer at_1"
+    await flow.aclose()
+
+
 async def test_10000_first_requests_share_one_token_request(
     http: httpx.AsyncClient, fake: FakeFlip
 ) -> None:

@@ -1,10 +1,10 @@
 """The clients: they put the parts together, and close them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self, Unpack
 
 import attrs
 import httpx
@@ -21,14 +21,22 @@ from flip_async._config import (
     resolve_environment,
 )
 from flip_async._core import Core
-from flip_async._endpoint import path_segment
+from flip_async._endpoint import Method, path_segment
 from flip_async._environment import PRODUCTION, SANDBOX, Environment
-from flip_async._options import Settings, TimeoutTypes, check_seconds, check_timeout
+from flip_async._options import (
+    CallOptions,
+    QueryValue,
+    Settings,
+    TimeoutTypes,
+    as_deadline,
+    as_timeout,
+)
 from flip_async._retry import Retries, RetryBudget
 from flip_async._secret import shape
 from flip_async._session import Session
 from flip_async._transport import QueueingTransport, open_transport
 from flip_async.errors import ConfigurationError
+from flip_async.models._base import UNSET, UnsetType
 
 if TYPE_CHECKING:
     from flip_async._resources.site import SiteView
@@ -79,6 +87,8 @@ class FlipClient:
     """
 
     _default_environment: ClassVar[Environment | None] = None
+    _session: Session
+    _is_view: bool = False
 
     def __init__(
         self,
@@ -98,13 +108,10 @@ class FlipClient:
         clock: Clock | None = None,
     ) -> None:
         check_kinds(
-            auth=(auth, httpx.Auth),
-            retries=(retries, Retries),
             http_client=(http_client, httpx.AsyncClient),
             transport=(transport, httpx.AsyncBaseTransport),
         )
-        check_timeout(timeout)
-        check_seconds(deadline_s, field="deadline_s")
+        settings = Settings(timeout=as_timeout(timeout), deadline_s=as_deadline(deadline_s))
         environment = _environment_or(environment, self._default_environment)
         credentials = resolve_credentials(
             Credentials(
@@ -118,29 +125,20 @@ class FlipClient:
         )
         if http_client is not None and transport is not None:
             raise ConfigurationError("http_client= and transport= given: keep one of them")
-        clock = clock or SystemClock()
-        http = http_client or _make_http(environment, transport)
-        given_http = None if http_client is None and transport is None else http
-        made_auth = make_auth(
-            credentials, environment, http_client=given_http, token_store=token_store, clock=clock
-        )
         retries = retries or Retries()
+        check_kinds(retries=(retries, Retries))
         core = Core(
             environment=environment,
-            http=http,
+            http=http_client or _make_http(environment, transport),
             owns_http=http_client is None,
-            clock=clock,
+            carries_tokens=http_client is not None or transport is not None,
+            clock=clock or SystemClock(),
             budget=RetryBudget(retries.budget),
         )
-        if auth is None and isinstance(made_auth, BearerAuth):
-            core.owned_auths.append(made_auth)
-        self._session: Final = Session(
+        self._session = Session(
             core=core,
-            auth=made_auth,
-            settings=Settings(
-                timeout=timeout if isinstance(timeout, httpx.Timeout) else httpx.Timeout(timeout),
-                deadline_s=deadline_s,
-            ),
+            auth=_auth_of(core, credentials, token_store),
+            settings=settings,
             retries=retries,
         )
 
@@ -201,11 +199,108 @@ class FlipClient:
         site_auth = session.core.site_tokens.get(site_id, session.auth)
         return SiteView(attrs.evolve(session, site_auth=site_auth), site_id)
 
+    # Beyond the methods
+
+    async def request(
+        self,
+        method: Method,
+        path: str,
+        *,
+        body: object = None,
+        query: Mapping[str, QueryValue] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> httpx.Response:
+        """Reach an endpoint that has no method yet, with all that methods have.
+
+        Args:
+            method: `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
+            path: The path, beginning with `/v1/`; ids in it are percent-encoded by you.
+            body: What to send as JSON: a mapping, a list or a model.
+            query: Query parameters.
+            **options: What every method takes.
+
+        Returns:
+            The answer as it came, if it is a success.
+
+        Raises:
+            InvalidArgumentError: The path is none, or the body cannot be written as JSON.
+            FlipError: As everywhere.
+        """
+        return await self._session.request(method, path, body=body, query=query, **options)
+
+    def with_options(
+        self,
+        *,
+        timeout: TimeoutTypes | UnsetType = UNSET,
+        deadline_s: float | UnsetType | None = UNSET,
+        retries: Retries | UnsetType = UNSET,
+        api_key: str | CredentialSource | None = None,
+        client_id: str | None = None,
+        client_secret: str | CredentialSource | None = None,
+        auth: httpx.Auth | None = None,
+        scope: str | Sequence[str] | None = None,
+        token_store: TokenStore | None = None,
+    ) -> Self:
+        """A view of this client with other settings, on the same connections.
+
+        What is not given stays. Closing the view closes nothing. The budget of retries is
+        shared by all views.
+
+        Args:
+            timeout: For each attempt.
+            deadline_s: Over all attempts of a call, in seconds; `None` for no end.
+            retries: The retry policy.
+            api_key: Another credential, as in the constructor; likewise the next ones.
+            client_id: An OAuth client's id.
+            client_secret: Its secret.
+            auth: Any `httpx.Auth`.
+            scope: OAuth scopes.
+            token_store: Shares OAuth tokens.
+
+        Returns:
+            The view.
+
+        Raises:
+            ConfigurationError: A credential or a policy cannot work.
+            InvalidArgumentError: A timeout is out of range.
+        """
+        session = self._session
+        settings = session.settings
+        if not isinstance(timeout, UnsetType):
+            settings = attrs.evolve(settings, timeout=as_timeout(timeout))
+        if not isinstance(deadline_s, UnsetType):
+            settings = attrs.evolve(settings, deadline_s=as_deadline(deadline_s))
+        session = attrs.evolve(session, settings=settings)
+        if not isinstance(retries, UnsetType):
+            check_kinds(retries=(retries, Retries))
+            session = attrs.evolve(session, retries=retries)
+        given = Credentials(
+            api_key=api_key,
+            client_id=client_id,
+            client_secret=client_secret,
+            auth=auth,
+            scope=scope,
+        )
+        if given != Credentials() or token_store is not None:
+            if not given.is_there:
+                raise ConfigurationError(
+                    "scope= and token_store= belong to a credential: pass client_id= and "
+                    "client_secret= with them"
+                )
+            # Not from the environment: that is where this client's own credential may be from.
+            found = resolve_credentials(given, {})
+            session = attrs.evolve(session, auth=_auth_of(session.core, found, token_store))
+        view = type(self).__new__(type(self))  # not a copy: that has the session's namespaces
+        view._session = session
+        view._is_view = True
+        return view
+
     # Closing
 
     async def aclose(self) -> None:
         """Close the connections; what still runs fails with a `ClientClosedError`."""
-        await self._session.core.aclose()
+        if not self._is_view:
+            await self._session.core.aclose()
 
     async def __aenter__(self) -> Self:
         self._session.core.check_open()
@@ -253,6 +348,20 @@ def _environment_or(given: object, default: Environment | None) -> Environment:
             f"this class is for {default.name}: use FlipClient(environment=...) for another"
         )
     return given
+
+
+def _auth_of(core: Core, credentials: Credentials, token_store: TokenStore | None) -> httpx.Auth:
+    """Make the auth of a credential; what we make, the core closes."""
+    auth = make_auth(
+        credentials,
+        core.environment,
+        http_client=core.http if core.carries_tokens else None,
+        token_store=token_store,
+        clock=core.clock,
+    )
+    if auth is not credentials.auth and isinstance(auth, BearerAuth):
+        core.owned_auths.add(auth)
+    return auth
 
 
 def _make_http(

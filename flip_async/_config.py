@@ -35,6 +35,12 @@ class Credentials:
     auth: httpx.Auth | None = None
     scope: str | Sequence[str] | None = None
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is any part of one."""
+        parts = (self.api_key, self.client_id, self.client_secret, self.auth)
+        return any(part is not None for part in parts)
+
 
 def resolve_credentials(given: Credentials, environ: Mapping[str, str]) -> Credentials:
     """Find the one credential to use: an argument wins over the environment.
@@ -44,7 +50,7 @@ def resolve_credentials(given: Credentials, environ: Mapping[str, str]) -> Crede
     """
     found = given
     names = {"api_key": "api_key=", "client_id": "client_id=", "client_secret": "client_secret="}
-    if _is_empty(given):
+    if not given.is_there:
         # An empty variable is one that is not set, as in `FLIP_API_KEY= python app.py`.
         found = Credentials(
             api_key=environ.get("FLIP_API_KEY") or None,
@@ -59,15 +65,6 @@ def resolve_credentials(given: Credentials, environ: Mapping[str, str]) -> Crede
         }
     _check_kinds(found, names)
     return _with_scope(found, environ)
-
-
-def _is_empty(given: Credentials) -> bool:
-    return (
-        given.api_key is None
-        and given.client_id is None
-        and given.client_secret is None
-        and given.auth is None
-    )
 
 
 def _check_kinds(found: Credentials, names: Mapping[str, str]) -> None:
@@ -131,6 +128,7 @@ def make_auth(
     clock: Clock,
 ) -> httpx.Auth:
     """Make the auth of a client; its credential goes to the client's API origin alone."""
+    check_kinds(auth=(found.auth, httpx.Auth))
     if found.auth is not None:
         if token_store is not None:
             raise ConfigurationError("token_store= goes to the auth= that you made, not here")

@@ -33,6 +33,7 @@ class Core:
         environment: Environment,
         http: httpx.AsyncClient,
         owns_http: bool,
+        carries_tokens: bool,
         clock: Clock,
         budget: RetryBudget,
     ) -> None:
@@ -41,10 +42,12 @@ class Core:
         self.environment: Final = environment
         self.http: Final = http
         self.owns_http: Final = owns_http
+        self.carries_tokens: Final = carries_tokens  # for the auths that we make
         self.clock: Final = clock
         self.budget: Final = budget
         self.site_tokens: Final = SiteTokens(self)
-        self.owned_auths: Final[list[BearerAuth]] = []
+        # Weak: a view with a credential of its own may come and go with every request.
+        self.owned_auths: Final[weakref.WeakSet[BearerAuth]] = weakref.WeakSet()
         self._calls: Final[set[asyncio.Timeout]] = set()
         self._tasks: Final[set[asyncio.Task[object]]] = set()
 
@@ -88,7 +91,7 @@ class Core:
             # Each is inside a call that was just ended, or about to find the client closed.
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self.site_tokens.aclose()
-            for auth in self.owned_auths:
+            for auth in list(self.owned_auths):
                 await auth.aclose()
             if self.owns_http:
                 await self.http.aclose()

@@ -9,6 +9,7 @@ import attrs
 from flip_async._secret import shape
 from flip_async.errors import InvalidArgumentError
 
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 TokenKind = Literal["client", "site"]
 """Whose credential a request carries: the organisation's, or one site's."""
 
@@ -29,7 +30,7 @@ class Endpoint(Generic[T_co]):
             where that is not known. Other methods set or read a state.
     """
 
-    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    method: Method
     path: str
     token: TokenKind
     returns: type[T_co]
@@ -51,6 +52,22 @@ class Endpoint(Generic[T_co]):
             return self.path
         values = iter(ids)
         return _PLACEHOLDER.sub(lambda match: path_segment(next(values), match[1]), self.path)
+
+
+def check_path(path: object) -> None:
+    """Refuse what is no path of the API.
+
+    Raises:
+        InvalidArgumentError: It does not begin with one slash, or has a query in it.
+    """
+    if not isinstance(path, str):
+        raise InvalidArgumentError(f"is a str, not {shape(path)}", field="path")
+    if not path.startswith("/") or path.startswith("//"):
+        raise InvalidArgumentError("begins with one slash, as /v1/sites does", field="path")
+    if "?" in path or "#" in path:
+        raise InvalidArgumentError("has no ? and no #: use query=", field="path")
+    if any(segment in {".", ".."} for segment in path.split("/")):
+        raise InvalidArgumentError("has no . and no .., which mean another path", field="path")
 
 
 def path_segment(value: object, field: str) -> str:

@@ -76,6 +76,18 @@ def check_timeout(value: object) -> None:
         check_seconds(value, field="timeout")
 
 
+def as_timeout(value: TimeoutTypes) -> httpx.Timeout:
+    """A timeout as httpx has it."""
+    check_timeout(value)
+    return value if isinstance(value, httpx.Timeout) else httpx.Timeout(value)
+
+
+def as_deadline(value: float | None) -> float | None:
+    """A deadline, if it is one."""
+    check_seconds(value, field="deadline_s")
+    return value
+
+
 def _check_headers(headers: object) -> None:
     # httpx's own error would print the value.
     if not isinstance(headers, Mapping):

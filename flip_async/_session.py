@@ -3,15 +3,15 @@
 import platform
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Final, TypeVar, Unpack
+from typing import Final, TypeVar, Unpack, get_args
 from urllib.parse import urlencode
 
 import attrs
 import httpx
 
 from flip_async._core import Core
-from flip_async._endpoint import Endpoint, TokenKind
-from flip_async._options import CallOptions, QueryValue, Settings, check_options
+from flip_async._endpoint import Endpoint, Method, TokenKind, check_path
+from flip_async._options import CallOptions, QueryValue, Settings, as_timeout, check_options
 from flip_async._pages import Pages
 from flip_async._retry import Retries
 from flip_async._send_state import SendState
@@ -82,6 +82,25 @@ class Session:
         call, response, attempts = await self._exchange(endpoint, ids, body, query or {}, options)
         return self._read(call, endpoint, response, attempts)
 
+    async def request(
+        self,
+        method: Method,
+        path: str,
+        *,
+        body: object,
+        query: Mapping[str, QueryValue] | None,
+        **options: Unpack[CallOptions],
+    ) -> httpx.Response:
+        """Reach what has no method yet; as `call`, with the answer as it came."""
+        check_options(options)
+        check_path(path)
+        if method not in get_args(Method):
+            raise InvalidArgumentError(f"is one of {', '.join(get_args(Method))}", field="method")
+        token: TokenKind = "client" if self.site_auth is None else "site"
+        endpoint = Endpoint(method=method, path=path, token=token, returns=object)
+        _, response, _ = await self._exchange(endpoint, (), body, query or {}, options)
+        return response
+
     def pages(
         self,
         endpoint: Endpoint[list[T]],
@@ -151,7 +170,7 @@ class Session:
             content=None if body is None else encode(body),
             query={**query, **options.get("extra_query", {})},
             extra_headers=options.get("extra_headers"),
-            timeout=_as_timeout(options["timeout"])
+            timeout=as_timeout(options["timeout"])
             if "timeout" in options
             else self.settings.timeout,
             extensions={} if state is None else state.extensions(),
@@ -211,10 +230,6 @@ class Session:
             path=call.path,
             attempts=attempts,
         )
-
-
-def _as_timeout(value: float | httpx.Timeout | None) -> httpx.Timeout:
-    return value if isinstance(value, httpx.Timeout) else httpx.Timeout(value)
 
 
 def _query_pairs(query: Mapping[str, QueryValue]) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ import gc
 import logging
 import sys
 import warnings
+from contextvars import ContextVar
 
 import httpx
 import pytest
@@ -506,6 +507,26 @@ async def test_on_refresh_is_told_of_every_try(
 
     assert [type(event.error) for event in events] == [TokenUnavailableError, type(None)]
     assert all(event.duration_s >= 0 for event in events)
+
+
+async def test_a_refresh_sees_nothing_of_the_request_that_began_it(
+    token_http: httpx.AsyncClient, clock: ManualClock
+) -> None:
+    """Nor does it keep alive what that request holds in its context [A8]."""
+    whose: ContextVar[str] = ContextVar("whose", default="nobody's")
+    seen: list[str] = []
+    auth = ClientCredentialsAuth(
+        CLIENT_ID,
+        CLIENT_SECRET,
+        http_client=token_http,
+        clock=clock,
+        on_refresh=lambda event: seen.append(whose.get()),
+    )
+    whose.set("a request's")
+
+    await auth.token()
+
+    assert seen == ["nobody's"]
 
 
 async def test_what_on_refresh_raises_harms_nothing(

@@ -50,6 +50,11 @@ async def calls(flip: SandboxClient, device: DeviceCreate, point: TelemetryPoint
     assert_type(await flip.telemetry.send([point]), list[TelemetryResult])
 
 
+async def views(flip: SandboxClient) -> None:
+    assert_type(await flip.request("GET", "/v1/sites", query={"limit": 5}), httpx.Response)
+    assert_type(flip.with_options(timeout=None, retries=Retries()), SandboxClient)
+
+
 async def wrong(flip: SandboxClient) -> None:
     await flip.site("a").get(timeouts=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     await flip.site("a").update(name="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -1,10 +1,10 @@
 """The clients: they put the parts together, and close them."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import cached_property, partial
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Final, Self, Unpack
+from typing import TYPE_CHECKING, ClassVar, Final, Self, TypeVar, Unpack
 
 import attrs
 import httpx
@@ -33,17 +33,23 @@ from flip_async._options import (
 )
 from flip_async._retry import Retries, RetryBudget
 from flip_async._secret import shape
-from flip_async._session import Session
+from flip_async._session import Session, with_answer
 from flip_async._transport import QueueingTransport, open_transport
 from flip_async.errors import ConfigurationError
 from flip_async.models._base import UNSET, UnsetType
 
 if TYPE_CHECKING:
+    from flip_async._resources.commands import Commands
+    from flip_async._resources.programs import Programs
+    from flip_async._resources.sessions import Sessions
+    from flip_async._resources.settings import DeviceSettings
     from flip_async._resources.site import SiteView
     from flip_async._resources.site_tokens import SiteTokens
     from flip_async._resources.sites import Sites
+    from flip_async._resources.supplements import Supplements
     from flip_async._resources.telemetry import Telemetry
 
+T = TypeVar("T")
 DEFAULT_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
 DEFAULT_DEADLINE_S: Final = 60.0
 
@@ -174,6 +180,41 @@ class FlipClient:
         return SiteTokens(self._session)
 
     @cached_property
+    def sessions(self) -> "Sessions":
+        """Sessions of the white-label portal."""
+        from flip_async._resources.sessions import Sessions
+
+        return Sessions(self._session)
+
+    @cached_property
+    def commands(self) -> "Commands":
+        """What devices shall do."""
+        from flip_async._resources.commands import Commands
+
+        return Commands(self._session)
+
+    @cached_property
+    def programs(self) -> "Programs":
+        """Programs for any site."""
+        from flip_async._resources.programs import Programs
+
+        return Programs(self._session)
+
+    @cached_property
+    def settings(self) -> "DeviceSettings":
+        """Experimental: settings that devices shall apply."""
+        from flip_async._resources.settings import DeviceSettings
+
+        return DeviceSettings(self._session)
+
+    @cached_property
+    def supplements(self) -> "Supplements":
+        """Experimental: supplements."""
+        from flip_async._resources.supplements import Supplements
+
+        return Supplements(self._session)
+
+    @cached_property
     def telemetry(self) -> "Telemetry":
         """What devices measure."""
         from flip_async._resources.telemetry import Telemetry
@@ -227,6 +268,24 @@ class FlipClient:
             FlipError: As everywhere.
         """
         return await self._session.request(method, path, body=body, query=query, **options)
+
+    async def with_raw_response(self, call: Awaitable[T]) -> tuple[T, httpx.Response]:
+        """Give the answer as it came beside what was made of it.
+
+        There you find what a model does not have: headers, and fields that are new::
+
+            site, response = await flip.with_raw_response(flip.site("hh-1042").get())
+
+        Args:
+            call: A call of this client that was not awaited yet.
+
+        Returns:
+            Its result, and the `httpx.Response` (of a list, the last).
+
+        Raises:
+            FlipError: As the call does.
+        """
+        return await with_answer(call)
 
     def with_options(
         self,

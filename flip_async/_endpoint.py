@@ -1,7 +1,7 @@
 """An operation of the API as data."""
 
 import re
-from typing import Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar, cast
 from urllib.parse import quote
 
 import attrs
@@ -12,6 +12,16 @@ from flip_async.errors import InvalidArgumentError
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 TokenKind = Literal["client", "site"]
 """Whose credential a request carries: the organisation's, or one site's."""
+
+NO_CONTENT: Final = type(None)
+"""What an endpoint returns whose answer has no body."""
+
+# To users these are `object`, which they have to look at; to the codec `Any`.
+JSON_OBJECT: Final = cast("type[dict[str, object]]", dict[str, Any])
+"""What an endpoint returns whose answer is not documented."""
+
+ANY_JSON: Final = cast("type[object]", Any)
+"""What an endpoint returns whose answer is not documented at all."""
 
 T_co = TypeVar("T_co", covariant=True)
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")

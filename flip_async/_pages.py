@@ -49,6 +49,7 @@ class Pages(Generic[T]):
         skip: int = 0,
         limit: int = PAGE_SIZE,
         max_items: int | None = None,
+        one_page: bool = False,
     ) -> None:
         _check(skip, "skip", at_least=0)
         _check(limit, "limit", at_least=1)
@@ -59,15 +60,43 @@ class Pages(Generic[T]):
         self._skip: Final = skip
         self._limit: Final = limit
         self._max_items: Final = max_items
+        self._one_page: Final = one_page
 
     def pages(self) -> "PageIterator[T]":
         """Iterate over whole pages, as lists."""
         return PageIterator(
-            self._fetch, self._spawn, skip=self._skip, limit=self._limit, most=self._max_items
+            self._fetch,
+            self._spawn,
+            skip=self._skip,
+            limit=self._limit,
+            most=self._max_items,
+            one_page=self._one_page,
         )
 
     def __aiter__(self) -> AsyncIterator[T]:
         return _RowIterator(self.pages())
+
+    async def collect(self, *, max_items: int | None = None) -> list[T]:
+        """Fetch all rows, or the first so many, into a list.
+
+        Args:
+            max_items: How many at most; within the list's own `max_items`.
+
+        Returns:
+            The rows.
+        """
+        if max_items is None:
+            return await self._all()
+        _check(max_items, "max_items", at_least=0)
+        most = max_items if self._max_items is None else min(max_items, self._max_items)
+        return await Pages(
+            self._fetch,
+            spawn=self._spawn,
+            skip=self._skip,
+            limit=self._limit,
+            max_items=most,
+            one_page=self._one_page,
+        )
 
     def __await__(self) -> Generator[object, None, list[T]]:
         return self._all().__await__()
@@ -87,12 +116,14 @@ class PageIterator(Generic[T]):
         skip: int,
         limit: int,
         most: int | None,
+        one_page: bool,
     ) -> None:
         self._fetch: Final = fetch
         self._spawn: Final = spawn
         self._skip = skip
         self._limit: Final = limit
         self._left: Final = most
+        self._one_page: Final = one_page
         self._received = 0
         self._first: T | None = None
         self._next: asyncio.Task[list[T] | FlipError] | None = None
@@ -117,7 +148,7 @@ class PageIterator(Generic[T]):
         self._skip += len(page)
         self._received += len(page)
         self._first = page[0]
-        if self._wanted() > 0:
+        if self._wanted() > 0 and not self._one_page:
             self._next = self._spawn(_outcome(self._request()))
         else:
             self._over = True

@@ -1,18 +1,26 @@
 """Build, send, read: the road of every call."""
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from functools import lru_cache
-from typing import Final, TypeVar, Unpack, get_args
+from typing import Final, TypeVar, Unpack, cast, get_args
 from urllib.parse import urlencode
 
 import attrs
 import httpx
 
 from flip_async._core import Core
-from flip_async._endpoint import Endpoint, Method, TokenKind, check_path
+from flip_async._endpoint import (
+    JSON_OBJECT,
+    NO_CONTENT,
+    Endpoint,
+    Method,
+    TokenKind,
+    check_path,
+)
 from flip_async._options import CallOptions, QueryValue, Settings, as_timeout, check_options
-from flip_async._pages import Pages
+from flip_async._pages import PAGE_SIZE, Pages
 from flip_async._retry import Retries
 from flip_async._send_state import SendState
 from flip_async._sending import Call, Sending
@@ -21,6 +29,7 @@ from flip_async._wire import decode, encode
 from flip_async.errors import DecodeError, InvalidArgumentError
 
 T = TypeVar("T")
+_answers: Final[ContextVar[list[httpx.Response] | None]] = ContextVar("answers", default=None)
 
 USER_AGENT: Final = (
     f"flip_async/{__version__} httpx/{httpx.__version__} Python/{platform.python_version()}"
@@ -99,29 +108,31 @@ class Session:
         token: TokenKind = "client" if self.site_auth is None else "site"
         endpoint = Endpoint(method=method, path=path, token=token, returns=object)
         _, response, _ = await self._exchange(endpoint, (), body, query or {}, options)
+        _note_answer(response)
         return response
 
     def pages(
         self,
         endpoint: Endpoint[list[T]],
         *ids: str,
-        key: Callable[[T], str],
-        skip: int,
-        limit: int,
-        max_items: int | None,
+        key: Callable[[T], str] | None = None,
+        skip: int = 0,
+        limit: int = PAGE_SIZE,
+        max_items: int | None = None,
         query: Mapping[str, QueryValue] | None = None,
         **options: Unpack[CallOptions],
     ) -> Pages[T]:
-        """A list that comes in pages; `key` tells one row from another."""
+        """A list that comes in pages, where `key` tells one row from another; else in one."""
         check_options(options)
+        endpoint.fill(*ids)  # a wrong id is told at once, not when the list is read
 
         async def fetch(*, skip: int, limit: int, previous_first: T | None) -> list[T]:
-            paging: dict[str, QueryValue] = {"skip": skip, "limit": limit}
+            paging: dict[str, QueryValue] = {} if key is None else {"skip": skip, "limit": limit}
             call, response, attempts = await self._exchange(
                 endpoint, ids, None, {**(query or {}), **paging}, options
             )
             page = self._read(call, endpoint, response, attempts)
-            if page and previous_first is not None and key(page[0]) == key(previous_first):
+            if key and page and previous_first is not None and key(page[0]) == key(previous_first):
                 raise DecodeError(
                     f"the page after skip={skip} begins with the same row as the page before: "
                     "the server ignores `skip`",
@@ -133,7 +144,14 @@ class Session:
                 )
             return page
 
-        return Pages(fetch, spawn=self.core.spawn, skip=skip, limit=limit, max_items=max_items)
+        return Pages(
+            fetch,
+            spawn=self.core.spawn,
+            skip=skip,
+            limit=limit,
+            max_items=max_items,
+            one_page=key is None,
+        )
 
     async def _exchange(
         self,
@@ -223,6 +241,11 @@ class Session:
     def _read(
         self, call: Call, endpoint: Endpoint[T], response: httpx.Response, attempts: int
     ) -> T:
+        _note_answer(response)
+        if endpoint.returns is NO_CONTENT:
+            return cast("T", None)  # whatever the body says: the API's reference knows of none
+        if not response.content and endpoint.returns is JSON_OBJECT:
+            return cast("T", {})
         return decode(
             response,
             endpoint.returns,
@@ -230,6 +253,29 @@ class Session:
             path=call.path,
             attempts=attempts,
         )
+
+
+async def with_answer(call: Awaitable[T]) -> tuple[T, httpx.Response]:
+    """Await a call, and give the answer that it read last beside its result.
+
+    Raises:
+        InvalidArgumentError: It made no call.
+    """
+    answers: list[httpx.Response] = []
+    token = _answers.set(answers)
+    try:
+        result = await call
+    finally:
+        _answers.reset(token)
+    if not answers:
+        raise InvalidArgumentError("makes no call of this client", field="call")
+    return result, answers[-1]
+
+
+def _note_answer(response: httpx.Response) -> None:
+    answers = _answers.get()
+    if answers is not None:
+        answers.append(response)
 
 
 def _query_pairs(query: Mapping[str, QueryValue]) -> list[tuple[str, str]]:

@@ -9,12 +9,26 @@ import httpx
 import msgspec
 
 from flip_async.errors import DecodeError, InvalidArgumentError
-from flip_async.models._base import check
+from flip_async.models._base import LenientDatetime, check
 
 T = TypeVar("T")
 
 _PLACE: Final = re.compile(r" - at `(?P<place>[^`]*)`$")
-_encoder: Final = msgspec.json.Encoder()
+
+
+def _encode_other(value: object) -> object:
+    if isinstance(value, LenientDatetime):
+        return value.plain()
+    raise TypeError(f"{type(value).__name__} is unknown to JSON")
+
+
+def _decode_other(kind: type, value: object) -> object:
+    if kind is LenientDatetime and isinstance(value, str):
+        return LenientDatetime.parse(value)
+    raise ValueError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
+
+
+_encoder: Final = msgspec.json.Encoder(enc_hook=_encode_other)
 
 
 def encode(body: object) -> bytes:
@@ -32,7 +46,7 @@ def encode(body: object) -> bytes:
 
 @functools.cache
 def _decoder(kind: Hashable) -> Callable[[bytes], object]:
-    return msgspec.json.Decoder(cast("type[object]", kind)).decode
+    return msgspec.json.Decoder(cast("type[object]", kind), dec_hook=_decode_other).decode
 
 
 def decode(

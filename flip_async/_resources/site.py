@@ -6,6 +6,10 @@ import attrs
 
 from flip_async._endpoint import Endpoint
 from flip_async._options import CallOptions
+from flip_async._resources.site_devices import SiteDevices
+from flip_async._resources.site_enrollments import SiteEnrollments
+from flip_async._resources.site_events import SiteEvents
+from flip_async._resources.site_programs import SitePrograms
 from flip_async._session import Session
 from flip_async.models._base import UNSET, UnsetType
 from flip_async.models.sites import Site, SiteUpdate
@@ -24,6 +28,26 @@ class SiteView:
 
     _session: Session
     id: str
+
+    @property
+    def devices(self) -> SiteDevices:
+        """Its devices."""
+        return SiteDevices(self._session, self.id)
+
+    @property
+    def programs(self) -> SitePrograms:
+        """The programs that it may take part in."""
+        return SitePrograms(self._session, self.id)
+
+    @property
+    def enrollments(self) -> SiteEnrollments:
+        """Its enrollments."""
+        return SiteEnrollments(self._session, self.id)
+
+    @property
+    def events(self) -> SiteEvents:
+        """The events that it takes part in."""
+        return SiteEvents(self._session, self.id)
 
     async def get(self, **options: Unpack[CallOptions]) -> Site:
         """Read the site.

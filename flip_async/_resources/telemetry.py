@@ -1,17 +1,25 @@
 """`flip.telemetry`: what devices measure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Unpack
 
 import attrs
 
-from flip_async._endpoint import Endpoint
+from flip_async._endpoint import ANY_JSON, Endpoint
 from flip_async._options import CallOptions
 from flip_async._session import Session
-from flip_async.models.telemetry import TelemetryBatch, TelemetryPoint, TelemetryResult
+from flip_async.models.telemetry import (
+    CounterBatch,
+    TelemetryBatch,
+    TelemetryPoint,
+    TelemetryResult,
+)
 
 SEND: Final = Endpoint(
     method="POST", path="/v1/telemetry/BATTERY", token="client", returns=list[TelemetryResult]
+)
+SEND_COUNTERS: Final = Endpoint(
+    method="POST", path="/v1/telemetry/BATTERY_COUNTER", token="client", returns=ANY_JSON
 )
 
 
@@ -45,3 +53,27 @@ class Telemetry:
             https://docs.flip.energy/api-16287258
         """
         return await self._session.call(SEND, body=TelemetryBatch(telemetry=points), **options)
+
+    async def send_counters(
+        self, points: Sequence[Mapping[str, object]], **options: Unpack[CallOptions]
+    ) -> object:
+        """Send points of batteries that count over their life time. Experimental.
+
+        Of the fields only `timestamp` is documented, and the answer is not: points go and
+        the answer comes as they are.
+
+        Args:
+            points: What was counted, 1 to 1,000.
+            **options: What every method takes.
+
+        Returns:
+            The answer as it came.
+
+        Raises:
+            InvalidArgumentError: There are none, or too many; no request was made.
+
+        Source:
+            https://docs.flip.energy/api-23837912
+        """
+        body = CounterBatch(telemetry=points)
+        return await self._session.call(SEND_COUNTERS, body=body, **options)

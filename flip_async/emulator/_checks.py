@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import attrs
 
-from flip_async.emulator._world import SITE_FIELDS, Json
+from flip_async.emulator._grid import Json
+from flip_async.emulator._world import SITE_FIELDS
 
 LARGEST_BATCH: Final = 1000
 # Written out again, not taken from the SDK: the emulator is a second reading.
@@ -19,6 +20,8 @@ _STATES: Final = set(
     )
 )
 _DEVICE_TYPES: Final = ("BATTERY", "EV_CHARGER")
+_DEVICE_STATUSES: Final = ("OK", "FAILED", "FAILED_OFFLINE", "FAILED_FAULT")
+_EVENT_STATUSES: Final = ("ACTIVE", "COMPLETED", "UPCOMING")
 _ENROLL_METHODS: Final = ("AUTO_ENROLL", "USER_ACTION")
 _RATINGS: Final = ("battery_capacity_wh", "battery_power_input_w", "battery_power_output_w")
 _AMOUNTS: Final = (
@@ -74,6 +77,7 @@ class Problems:
 
 
 def check_commission(body: object) -> list[Problem]:
+    """Whether `site_id` in a device is asked for differs between pages: it is not here."""
     problems = Problems("body")
     site = problems.need(body, (), "site", dict)
     if site is not None:
@@ -86,6 +90,118 @@ def check_commission(body: object) -> list[Problem]:
         _check_device(problems, device, ("devices", str(index)))
     if isinstance(body, dict) and body.get("enrollment") is not None:
         _check_enrollment(problems, body["enrollment"], ("enrollment",))
+    return problems.found
+
+
+def check_session(body: object) -> list[Problem]:
+    problems = Problems("body")
+    site = problems.need(body, (), "site", dict)
+    if site is not None:
+        problems.need(site, ("site",), "id", str)
+        _check_site(problems, site, ("site",))
+    return problems.found
+
+
+def check_device(body: object) -> list[Problem]:
+    problems = Problems("body")
+    _check_device(problems, body, ())
+    return problems.found
+
+
+def check_device_update(body: object) -> list[Problem]:
+    problems = Problems("body")
+    if not isinstance(body, dict):
+        problems.add((), "Input should be an object", "type_error")
+    elif "attributes" in body:
+        attributes = problems.need(body, (), "attributes", dict)
+        for name in _RATINGS if attributes is not None else ():
+            problems.need(attributes, ("attributes",), name, int)
+    return problems.found
+
+
+def check_enrollment(body: object) -> list[Problem]:
+    problems = Problems("body")
+    _check_enrollment(problems, body, ())
+    return problems.found
+
+
+def check_terms(enrollment: Json, program: Json | None) -> list[Problem]:
+    """What a program asks for; how Flip says that it is missing is not documented."""
+    problems = Problems("body")
+    if program is None:
+        return []
+    if program["terms_and_conditions_version"] is not None:
+        if enrollment.get("has_agreed_to_terms_and_conditions") is not True:
+            problems.add(("has_agreed_to_terms_and_conditions",), "Agreement required", "missing")
+        wanted = program["terms_and_conditions_version"]
+        if enrollment.get("terms_and_conditions_version") != wanted:
+            problems.add(("terms_and_conditions_version",), f"Should be {wanted}", "value_error")
+    given = {entry.get("name") for entry in enrollment.get("program_specific_attributes", [])}
+    for field in program["enrollment_form"]:
+        if field["name"] not in given:
+            place = ("program_specific_attributes", field["name"])
+            problems.add(place, "This field is required", "missing")
+    return problems.found
+
+
+def check_command_status(body: object) -> list[Problem]:
+    problems = Problems("body")
+    status = problems.need(body, (), "device_status", str)
+    if status is not None and status not in _DEVICE_STATUSES:
+        problems.add(("device_status",), "Input is not known", "enum")
+    return problems.found
+
+
+def check_event_update(body: object) -> list[Problem]:
+    problems = Problems("body")
+    if not isinstance(body, dict):
+        problems.add((), "Input should be an object", "type_error")
+    elif "is_participating" in body:
+        problems.need(body, (), "is_participating", bool)
+    return problems.found
+
+
+def check_event_statuses(wanted: list[str]) -> list[Problem]:
+    problems = Problems("query")
+    for status in wanted:
+        if status not in _EVENT_STATUSES:
+            problems.add(("status",), "Input should be ACTIVE, COMPLETED or UPCOMING", "enum")
+    return problems.found
+
+
+def check_program_query(query: dict[str, str]) -> list[Problem]:
+    problems = Problems("query")
+    _check_device_type(problems, query)
+    for name, least in (("total_capacity_wh", 1), ("total_power_w", 0)):
+        value = query.get(name)
+        if value is None:
+            problems.add((name,), "Field required", "missing")
+        elif re.fullmatch("[0-9]{1,12}", value) is None or int(value) < least:
+            problems.add((name,), f"Input should be an integer of at least {least}", "int_parsing")
+    return problems.found
+
+
+def check_site_program_query(query: dict[str, str]) -> list[Problem]:
+    problems = Problems("query")
+    _check_device_type(problems, query)
+    if not query.get("zip_code"):
+        problems.add(("zip_code",), "Field required", "missing")
+    return problems.found
+
+
+def _check_device_type(problems: Problems, query: dict[str, str]) -> None:
+    if query.get("device_type") not in _DEVICE_TYPES:
+        problems.add(("device_type",), "Input should be 'BATTERY' or 'EV_CHARGER'", "enum")
+
+
+def check_counters(body: object) -> list[Problem]:
+    problems = Problems("body")
+    points = problems.need(body, (), "telemetry", list)
+    if points is not None and len(points) > LARGEST_BATCH:
+        problems.add(("telemetry",), "List should have at most 1000 items", "too_long")
+    for index, point in enumerate(points or []):
+        if not isinstance(point, dict):
+            problems.add(("telemetry", str(index)), "Input should be an object", "type_error")
     return problems.found
 
 
@@ -125,6 +241,11 @@ def _check_device(problems: Problems, device: object, place: tuple[str, ...]) ->
 
 def _check_enrollment(problems: Problems, enrollment: object, place: tuple[str, ...]) -> None:
     problems.need(enrollment, place, "device_ids", list)
+    given = enrollment.get("program_specific_attributes") if isinstance(enrollment, dict) else None
+    entries = given if isinstance(given, list) else []
+    if given is not None and (entries != given or not all(isinstance(e, dict) for e in entries)):
+        field = (*place, "program_specific_attributes")
+        problems.add(field, "Input should be a list of objects", "type_error")
     problems.need(enrollment, place, "program_id", str)
     method = problems.need(enrollment, place, "enroll_method", str)
     if method is not None and method not in _ENROLL_METHODS:

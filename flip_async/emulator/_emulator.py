@@ -65,11 +65,13 @@ class Emulator:
         self._host: Final = host
         self._port: Final = port
         self._in_process: Final = in_process
-        self._world: Final = World(api_key=self.api_key, token_lifetime_s=token_lifetime_s)
+        self._world: Final = World(
+            api_key=self.api_key, token_lifetime_s=token_lifetime_s, max_limit=max_limit
+        )
         oauth = OAuthClient(
             self.client_id, self.client_secret, None if scopes is None else frozenset(scopes)
         )
-        routes = make_routes(self._world, oauth, max_limit=max_limit)
+        routes = make_routes(self._world, oauth)
         self._app: Final = Faults(make_app(routes), routes)
         self._server: SocketServer | None = None
         self._transport: httpx.AsyncBaseTransport | None = None
@@ -136,6 +138,72 @@ class Emulator:
     def site_ids(self) -> list[str]:
         """The ids of the sites that were commissioned."""
         return list(self._world.sites)
+
+    def use_session(self, token: str) -> str | None:
+        """Open the portal with a session token: gives the site's id, once."""
+        return self._world.use_session(token)
+
+    # What Flip and the utilities do
+
+    def review_enrollments(self, status: str = "ACTIVE", *, reason: str | None = None) -> int:
+        """Give every `PENDING` enrollment another status, as a review does.
+
+        Args:
+            status: The new status.
+            reason: Why.
+
+        Returns:
+            How many there were.
+        """
+        pending = [
+            str(row["id"]) for row in self._world.enrollments.values() if row["status"] == "PENDING"
+        ]
+        for enrollment_id in pending:
+            self._world.review(enrollment_id, status, reason)
+        return len(pending)
+
+    def dispatch(
+        self,
+        *,
+        program_id: str | None = None,
+        starts_in_s: float = 3600.0,
+        duration_s: float = 7200.0,
+        mode: str = "DISCHARGE",
+        setpoint_w: int = 5000,
+    ) -> list[str]:
+        """Call for power: an event for each `ACTIVE` enrollment, a command for each device.
+
+        Args:
+            program_id: Only enrollments in this program.
+            starts_in_s: Seconds until it begins.
+            duration_s: Length in seconds.
+            mode: What the batteries shall do.
+            setpoint_w: How much, in watts.
+
+        Returns:
+            The ids of the events.
+        """
+        battery_commands = {
+            "mode": mode,
+            "power_mode": "SETPOINT",
+            "setpoint_w": setpoint_w,
+            "backup_reserve_percentage": 20,
+            "enable_grid_import": False,
+        }
+        return [
+            self._world.grid.dispatch(
+                enrollment,
+                starts_in_s=starts_in_s,
+                duration_s=duration_s,
+                battery_commands=battery_commands,
+            )
+            for enrollment in self._world.enrollments.values()
+            if enrollment["status"] == "ACTIVE" and program_id in (None, enrollment["program_id"])
+        ]
+
+    def cancel_event(self, event_id: str) -> None:
+        """The utility cancels an event."""
+        self._world.grid.cancel(event_id)
 
     # Misbehaviour
 

@@ -6,14 +6,13 @@ SDK's models: with those on both sides a wrong field name would be right.
 
 import secrets
 import uuid
-from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import attrs
 
 from flip_async._clock import SystemClock
+from flip_async.emulator._grid import Grid, Json, iso
 
-Json = dict[str, Any]  # a JSON object, whose values may be anything
 Kind = Literal["client", "site"]
 
 SITE_TOKEN_LIFETIME_S: Final = 3600.0
@@ -49,8 +48,11 @@ class Grant:
 class World:
     """The state, and what can happen to it."""
 
-    def __init__(self, *, api_key: str, token_lifetime_s: float) -> None:
+    def __init__(
+        self, *, api_key: str, token_lifetime_s: float, max_limit: int | None = None
+    ) -> None:
         self.api_key: Final = api_key
+        self.max_limit: Final = max_limit
         self.token_lifetime_s = token_lifetime_s
         self.sites: Final[dict[str, Json]] = {}
         self.devices: Final[dict[str, Json]] = {}
@@ -59,6 +61,8 @@ class World:
         self._grants: Final[dict[str, Grant]] = {}
         self._clock: Final = SystemClock()
         self._ahead_s = 0.0
+        self._sessions: Final[dict[str, str]] = {}
+        self.grid: Final = Grid(self.now)
 
     # Time
 
@@ -71,7 +75,7 @@ class World:
         self._ahead_s += seconds
 
     def timestamp(self) -> str:
-        return _iso(self.now())
+        return iso(self.now())
 
     # Tokens
 
@@ -84,7 +88,7 @@ class World:
         token = f"fst_{secrets.token_urlsafe(24)}"
         expires_at = self.now() + SITE_TOKEN_LIFETIME_S
         self._grants[token] = Grant("site", expires_at, site_id)
-        return {"site_access_token": token, "expires_at": _iso(expires_at)}
+        return {"site_access_token": token, "expires_at": iso(expires_at)}
 
     def grant_of(self, bearer: str) -> Grant | None:
         if secrets.compare_digest(bearer.encode(), self.api_key.encode()):
@@ -109,20 +113,62 @@ class World:
             "updated_at": now,
         }
         for device in devices:
-            known = self.devices.get(device["id"], {"created_at": now})
-            self.devices[device["id"]] = {
-                **{name: device[name] for name in _DEVICE_FIELDS},
-                "site_id": site_id,
-                "created_at": known["created_at"],
-                "updated_at": now,
-            }
+            self.put_device(site_id, device)
         programs = self.programs_for(site.get("zip_code"), {device["type"] for device in devices})
         made = None
         if enrollment is not None:
-            made = self._enroll(site_id, enrollment)
+            made = self.enroll(site_id, enrollment)
         elif can_auto_enroll:
             made = self._auto_enroll(site_id, devices, programs)
         return {"programs": programs, "enrollment": made}
+
+    def put_device(self, site_id: str, device: Json) -> Json:
+        now = self.timestamp()
+        known = self.devices.get(device["id"], {"created_at": now})
+        made = self.devices[device["id"]] = {
+            **{name: device[name] for name in _DEVICE_FIELDS},
+            "site_id": site_id,
+            "created_at": known["created_at"],
+            "updated_at": now,
+        }
+        return made
+
+    def update_device(self, device: Json, changes: Json) -> Json:
+        device["attributes"] = device["attributes"] | changes.get("attributes", {})
+        device["updated_at"] = self.timestamp()
+        return device
+
+    def of_site(self, rows: dict[str, Json], site_id: str) -> list[Json]:
+        return [row for row in rows.values() if row["site_id"] == site_id]
+
+    # Sessions
+
+    def open_session(self, site_id: str) -> Json:
+        token = f"st_{secrets.token_urlsafe(16)}"
+        self._sessions[token] = site_id
+        has_programs = bool(self.programs_for(self.sites[site_id]["zip_code"], {"BATTERY"}))
+        return {"token": token, "has_programs": has_programs}
+
+    def use_session(self, token: str) -> str | None:
+        """The site of a session; it opens once."""
+        return self._sessions.pop(token, None)
+
+    # Programs and enrollments
+
+    def program(self, program_id: object) -> Json | None:
+        return next((one for one in _PROGRAMS if one["id"] == program_id), None)
+
+    def programs_of_type(self, device_type: str) -> list[Json]:
+        return [one for one in _PROGRAMS if device_type in one["eligible_device_types"]]
+
+    def review(self, enrollment_id: str, status: str, reason: str | None) -> None:
+        """Give an enrollment another status."""
+        enrollment = self.enrollments[enrollment_id]
+        enrollment |= {"status": status, "status_reason": reason}
+        if status == "ACTIVE":
+            enrollment["enrolled_at"] = self.timestamp()
+        elif status == "UNENROLLED":
+            enrollment["unenrolled_at"] = self.timestamp()
 
     def update_site(self, site_id: str, changes: Json) -> Json:
         site = self.sites[site_id]
@@ -145,10 +191,10 @@ class World:
                     "program_id": program["id"],
                     "enroll_method": "AUTO_ENROLL",
                 }
-                return self._enroll(site_id, wanted)
+                return self.enroll(site_id, wanted)
         return None
 
-    def _enroll(self, site_id: str, wanted: Json) -> Json:
+    def enroll(self, site_id: str, wanted: Json) -> Json:
         enrollment = {
             "id": str(uuid.uuid4()),
             "device_ids": wanted["device_ids"],
@@ -220,8 +266,3 @@ _PROGRAMS: Final[list[Json]] = [
         "terms_and_conditions_text": None,
     },
 ]
-
-
-def _iso(unix_s: float) -> str:
-    moment = datetime.fromtimestamp(unix_s, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,9 +7,33 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from flip_async.models._base import UNSET, OpenEnum, UnsetType
-    from flip_async.models.commissioning import Commission, CommissionResult
-    from flip_async.models.devices import DeviceBatteryAttributes, DeviceCreate, DeviceType
+    from flip_async.models._base import (
+        UNSET,
+        LenientDatetime,
+        OpenEnum,
+        UnsetType,
+    )
+    from flip_async.models.commands import (
+        BatteryCommand,
+        Command,
+        CommandStatus,
+        CommandStatusUpdate,
+        DeviceStatus,
+        PowerMode,
+    )
+    from flip_async.models.commissioning import (
+        Commission,
+        CommissionResult,
+    )
+    from flip_async.models.devices import (
+        Device,
+        DeviceAttributes,
+        DeviceBatteryAttributes,
+        DeviceConfiguration,
+        DeviceCreate,
+        DeviceType,
+        DeviceUpdate,
+    )
     from flip_async.models.enrollments import (
         Enrollment,
         EnrollmentCreate,
@@ -17,9 +41,32 @@ if TYPE_CHECKING:
         EnrollMethod,
         ProgramSpecificAttribute,
     )
-    from flip_async.models.programs import EnrollmentFormField, FormFieldType, Program
-    from flip_async.models.site_tokens import SiteToken
-    from flip_async.models.sites import STATE_CODES, CommissionSite, Site, SiteUpdate
+    from flip_async.models.events import (
+        BatteryMode,
+        Event,
+        EventBatterySettings,
+        EventScheduleItem,
+        EventStatus,
+        EventUpdate,
+    )
+    from flip_async.models.programs import (
+        EnrollmentFormField,
+        FormFieldType,
+        Program,
+    )
+    from flip_async.models.sessions import (
+        PortalSession,
+        SessionCreate,
+    )
+    from flip_async.models.site_tokens import (
+        SiteToken,
+    )
+    from flip_async.models.sites import (
+        STATE_CODES,
+        CommissionSite,
+        Site,
+        SiteUpdate,
+    )
     from flip_async.models.telemetry import (
         TelemetryBatch,
         TelemetryPoint,
@@ -28,22 +75,41 @@ if TYPE_CHECKING:
     )
 
 _HOMES: Final = {
+    "LenientDatetime": "_base",
     "OpenEnum": "_base",
     "UNSET": "_base",
     "UnsetType": "_base",
+    "BatteryCommand": "commands",
+    "Command": "commands",
+    "CommandStatus": "commands",
+    "CommandStatusUpdate": "commands",
+    "DeviceStatus": "commands",
+    "PowerMode": "commands",
     "Commission": "commissioning",
     "CommissionResult": "commissioning",
+    "Device": "devices",
+    "DeviceAttributes": "devices",
     "DeviceBatteryAttributes": "devices",
+    "DeviceConfiguration": "devices",
     "DeviceCreate": "devices",
     "DeviceType": "devices",
+    "DeviceUpdate": "devices",
     "EnrollMethod": "enrollments",
     "Enrollment": "enrollments",
     "EnrollmentCreate": "enrollments",
     "EnrollmentStatus": "enrollments",
     "ProgramSpecificAttribute": "enrollments",
+    "BatteryMode": "events",
+    "Event": "events",
+    "EventBatterySettings": "events",
+    "EventScheduleItem": "events",
+    "EventStatus": "events",
+    "EventUpdate": "events",
     "EnrollmentFormField": "programs",
     "FormFieldType": "programs",
     "Program": "programs",
+    "PortalSession": "sessions",
+    "SessionCreate": "sessions",
     "SiteToken": "site_tokens",
     "CommissionSite": "sites",
     "STATE_CODES": "sites",
@@ -67,21 +133,40 @@ def __getattr__(name: str) -> object:
 __all__ = [
     "STATE_CODES",
     "UNSET",
+    "BatteryCommand",
+    "BatteryMode",
+    "Command",
+    "CommandStatus",
+    "CommandStatusUpdate",
     "Commission",
     "CommissionResult",
     "CommissionSite",
+    "Device",
+    "DeviceAttributes",
     "DeviceBatteryAttributes",
+    "DeviceConfiguration",
     "DeviceCreate",
+    "DeviceStatus",
     "DeviceType",
+    "DeviceUpdate",
     "EnrollMethod",
     "Enrollment",
     "EnrollmentCreate",
     "EnrollmentFormField",
     "EnrollmentStatus",
+    "Event",
+    "EventBatterySettings",
+    "EventScheduleItem",
+    "EventStatus",
+    "EventUpdate",
     "FormFieldType",
+    "LenientDatetime",
     "OpenEnum",
+    "PortalSession",
+    "PowerMode",
     "Program",
     "ProgramSpecificAttribute",
+    "SessionCreate",
     "Site",
     "SiteToken",
     "SiteUpdate",

@@ -3,8 +3,8 @@
 import enum
 import math
 from collections.abc import Callable, Collection, Mapping
-from datetime import datetime
-from typing import Final, Self
+from datetime import UTC, datetime
+from typing import ClassVar, Final, Self
 
 import attrs
 from msgspec import UNSET, UnsetType
@@ -42,6 +42,41 @@ class OpenEnum(enum.StrEnum):
     def is_known(self) -> bool:
         """Whether this version of the SDK knows the value."""
         return self._value_ in type(self)._value2member_map_
+
+
+class LenientDatetime(datetime):
+    """A moment that the API may give as a day only, which is then its first moment in UTC."""
+
+    @classmethod
+    def parse(cls, text: str) -> "LenientDatetime":
+        """Read a date-time in any form that the API has, or a date.
+
+        Raises:
+            ValueError: It is neither.
+        """
+        moment = datetime.fromisoformat(text)
+        return cls.combine(moment.date(), moment.time(), moment.tzinfo or UTC)
+
+    def plain(self) -> datetime:
+        """The same moment as an ordinary `datetime`."""
+        return datetime.combine(self.date(), self.time(), self.tzinfo)
+
+
+class HasInstants:
+    """Base of the models of answers: an instant without a zone is one in UTC.
+
+    The reference prints all of them with a zone; one that comes without must not become
+    a naive `datetime`, which compares with no other.
+    """
+
+    __slots__ = ()
+    _INSTANTS: ClassVar[tuple[str, ...]] = ()
+
+    def __attrs_post_init__(self) -> None:
+        for name in self._INSTANTS:
+            value = getattr(self, name)
+            if value is not None and value.tzinfo is None:
+                object.__setattr__(self, name, value.replace(tzinfo=UTC))
 
 
 def _refused(value: object, field: str, allowed: str) -> InvalidArgumentError:
@@ -162,6 +197,16 @@ def free_form() -> dict[str, Rule]:
             raise _refused(value, field, "a mapping")
 
     return {RULE: rule}
+
+
+def require(value: object, kind: type, field: str) -> None:
+    """Refuse an argument that is not the model it should be.
+
+    Raises:
+        InvalidArgumentError: It is another kind of thing.
+    """
+    if not isinstance(value, kind):
+        raise _refused(value, field, f"a {kind.__name__}")
 
 
 _rules_by_class: Final[dict[type, tuple[tuple[str, Rule], ...]]] = {}

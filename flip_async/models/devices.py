@@ -6,6 +6,8 @@ import attrs
 
 from flip_async.models._base import (
     UNSET,
+    HasInstants,
+    LenientDatetime,
     OpenEnum,
     UnsetType,
     identifier,
@@ -47,6 +49,17 @@ class DeviceBatteryAttributes:
 
 
 @attrs.frozen(kw_only=True)
+class DeviceConfiguration:
+    """Deprecated: what the user could set.
+
+    Attributes:
+        reserve_percentage: State of charge, 0 to 100, that the battery keeps.
+    """
+
+    reserve_percentage: float = attrs.field(metadata=number(at_least=0, at_most=100))
+
+
+@attrs.frozen(kw_only=True)
 class DeviceCreate:
     """A device to be commissioned: the smallest thing that can be controlled by itself.
 
@@ -60,6 +73,7 @@ class DeviceCreate:
         install_date: Day of the installation, or of the utility's permission to operate
             if that is another; with a time zone.
         site_id: Id of its site; filled in where the site is given beside it.
+        configuration: Deprecated.
 
     Source:
         https://docs.flip.energy/api-6038136
@@ -75,3 +89,78 @@ class DeviceCreate:
     attributes: DeviceBatteryAttributes = attrs.field(metadata=one(DeviceBatteryAttributes))
     install_date: datetime = attrs.field(metadata=instant())
     site_id: str | UnsetType = attrs.field(default=UNSET, metadata=identifier())
+    configuration: DeviceConfiguration | UnsetType = attrs.field(
+        default=UNSET, metadata=one(DeviceConfiguration)
+    )
+
+
+@attrs.frozen(kw_only=True)
+class DeviceAttributes:
+    """What is fixed when a device is installed, as answers have it.
+
+    Attributes:
+        battery_capacity_wh: As in `DeviceBatteryAttributes`, in watt-hours.
+        battery_power_input_w: Likewise, in watts.
+        battery_power_output_w: Likewise, in watts.
+    """
+
+    battery_capacity_wh: float | None = None
+    battery_power_input_w: float | None = None
+    battery_power_output_w: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Device(HasInstants):
+    """A device as Flip knows it.
+
+    Attributes:
+        id: Your own id of the device.
+        manufacturer_name: Who made it.
+        product_name: What they call it.
+        serial_number: Its number.
+        type: `BATTERY` or `EV_CHARGER`.
+        attributes: Capacity and rated power of a battery. What a charger has is not
+            documented, so a field may be `None`.
+        created_at: When Flip first heard of it.
+        updated_at: When it last changed.
+        install_date: When it was installed.
+        site_id: Id of its site.
+        configuration: Deprecated.
+
+    Source:
+        https://docs.flip.energy/api-6038137
+    """
+
+    _INSTANTS = ("created_at", "updated_at")
+
+    id: str
+    manufacturer_name: str
+    product_name: str
+    serial_number: str
+    type: DeviceType
+    attributes: DeviceAttributes
+    created_at: datetime
+    updated_at: datetime
+    install_date: LenientDatetime | None = None
+    site_id: str | None = None
+    configuration: DeviceConfiguration | None = None
+
+
+@attrs.frozen(kw_only=True)
+class DeviceUpdate:
+    """What changes in a device: a field that is `UNSET` stays.
+
+    Attributes:
+        attributes: Capacity and rated power, all three.
+        configuration: Deprecated.
+
+    Source:
+        https://docs.flip.energy/api-6038138
+    """
+
+    attributes: DeviceBatteryAttributes | UnsetType = attrs.field(
+        default=UNSET, metadata=one(DeviceBatteryAttributes)
+    )
+    configuration: DeviceConfiguration | UnsetType = attrs.field(
+        default=UNSET, metadata=one(DeviceConfiguration)
+    )

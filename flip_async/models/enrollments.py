@@ -7,6 +7,7 @@ import attrs
 
 from flip_async.models._base import (
     UNSET,
+    HasInstants,
     OpenEnum,
     UnsetType,
     boolean,
@@ -87,7 +88,7 @@ class EnrollmentCreate:
 
 
 @attrs.frozen(kw_only=True)
-class Enrollment:
+class Enrollment(HasInstants):
     """Devices of a site that take part in a program.
 
     Attributes:
@@ -103,10 +104,13 @@ class Enrollment:
         unenrolled_at: When it ended.
         has_agreed_to_terms_and_conditions: Whether the participant agreed.
         terms_and_conditions_version: The version that was agreed to.
+        object_type: `enrollment`, in webhooks.
 
     Source:
         https://docs.flip.energy/api-6038143
     """
+
+    _INSTANTS = ("enrolled_at", "unenrolled_at")
 
     id: str
     device_ids: list[str]
@@ -120,3 +124,4 @@ class Enrollment:
     unenrolled_at: datetime | None = None
     has_agreed_to_terms_and_conditions: bool | None = None
     terms_and_conditions_version: str | None = None
+    object_type: str | None = None

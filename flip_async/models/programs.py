@@ -4,7 +4,7 @@ from datetime import datetime
 
 import attrs
 
-from flip_async.models._base import OpenEnum
+from flip_async.models._base import HasInstants, OpenEnum
 from flip_async.models.devices import DeviceType
 
 
@@ -34,7 +34,7 @@ class EnrollmentFormField:
 
 
 @attrs.frozen(kw_only=True)
-class Program:
+class Program(HasInstants):
     """A utility's program that devices can be enrolled in.
 
     Attributes:
@@ -57,6 +57,8 @@ class Program:
     Source:
         https://docs.flip.energy/api-6038147
     """
+
+    _INSTANTS = ("created_at", "updated_at")
 
     id: str
     name: str

@@ -4,9 +4,11 @@ from datetime import datetime
 
 import attrs
 
+from flip_async.models._base import HasInstants
+
 
 @attrs.frozen(kw_only=True)
-class SiteToken:
+class SiteToken(HasInstants):
     """A bearer token for one site, good for an hour. Its `repr` does not show it.
 
     Attributes:
@@ -16,6 +18,8 @@ class SiteToken:
     Source:
         https://docs.flip.energy/api-6038135
     """
+
+    _INSTANTS = ("expires_at",)
 
     site_access_token: str = attrs.field(repr=False)
     expires_at: datetime

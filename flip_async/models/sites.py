@@ -5,7 +5,7 @@ from typing import Final
 
 import attrs
 
-from flip_async.models._base import UNSET, UnsetType, identifier, text
+from flip_async.models._base import UNSET, HasInstants, UnsetType, identifier, text
 
 STATE_CODES: Final = frozenset(
     [
@@ -69,7 +69,7 @@ _STATE_CODE: Final = text(allowed=STATE_CODES, nullable=True)
 
 
 @attrs.frozen(kw_only=True)
-class Site:
+class Site(HasInstants):
     """A site as Flip knows it.
 
     Attributes:
@@ -86,10 +86,13 @@ class Site:
         street_address: First line of the address.
         street_address2: Second line of the address.
         service_account_id: Deprecated: the utility's id of the customer.
+        tariff_id: Only in documentation of 2024.
 
     Source:
         https://docs.flip.energy/api-8500053
     """
+
+    _INSTANTS = ("created_at", "updated_at")
 
     id: str
     created_at: datetime
@@ -104,6 +107,7 @@ class Site:
     street_address: str | None = None
     street_address2: str | None = None
     service_account_id: str | None = None
+    tariff_id: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -125,6 +129,7 @@ class SiteUpdate:
     zip_code: str | UnsetType | None = attrs.field(default=UNSET, metadata=_OPTIONAL_TEXT)
     street_address: str | UnsetType | None = attrs.field(default=UNSET, metadata=_OPTIONAL_TEXT)
     street_address2: str | UnsetType | None = attrs.field(default=UNSET, metadata=_OPTIONAL_TEXT)
+    service_account_id: str | UnsetType | None = attrs.field(default=UNSET, metadata=_OPTIONAL_TEXT)
 
 
 @attrs.frozen(kw_only=True)

@@ -118,6 +118,15 @@ class TelemetryBatch:
 
 
 @attrs.frozen(kw_only=True)
+class CounterBatch:
+    """Counter points of one request, 1 to 1,000; their fields are not documented."""
+
+    telemetry: Sequence[Mapping[str, object]] = attrs.field(
+        metadata=many(Mapping, at_least=1, at_most=LARGEST_BATCH)
+    )
+
+
+@attrs.frozen(kw_only=True)
 class TelemetryResult:
     """What became of the point at the same place in the request.
 

@@ -1,0 +1,134 @@
+"""Events: a utility calls for power."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import attrs
+
+from flip_async.models._base import (
+    UNSET,
+    HasInstants,
+    OpenEnum,
+    UnsetType,
+    boolean,
+    identifier,
+    many,
+    number,
+)
+
+
+class BatteryMode(OpenEnum):
+    """What a battery shall do."""
+
+    BACKUP = "BACKUP"
+    CHARGE = "CHARGE"
+    DISCHARGE = "DISCHARGE"
+    SAVINGS = "SAVINGS"
+    SELF_CONSUMPTION = "SELF_CONSUMPTION"
+    STANDBY = "STANDBY"
+
+
+class EventStatus(OpenEnum):
+    """How far an event has come."""
+
+    ACTIVE = "ACTIVE"
+    CANCELED = "CANCELED"
+    COMPLETED = "COMPLETED"
+    UPCOMING = "UPCOMING"
+
+
+@attrs.frozen(kw_only=True)
+class EventScheduleItem(HasInstants):
+    """A part of an event, to show to people; devices are steered by commands.
+
+    Attributes:
+        device_ids: Your ids of the devices.
+        starts_at: Begin; may lie before the event, to charge for it.
+        is_preparatory_action: In preparation of the event, not part of it.
+        mode: What the devices do.
+        ends_at: End; `None` until another action takes its place.
+        duration_s: Length in seconds; `None` likewise.
+    """
+
+    _INSTANTS = ("starts_at", "ends_at")
+
+    device_ids: list[str]
+    starts_at: datetime
+    is_preparatory_action: bool
+    mode: BatteryMode
+    ends_at: datetime | None = None
+    duration_s: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class EventBatterySettings:
+    """Deprecated: limits for one device of an event.
+
+    Attributes:
+        device_id: Your id of the device.
+        backup_reserve_percentage: Floor when discharging, 0 to 100.
+        maximum_charge_percentage: Ceiling when charging, 0 to 100.
+    """
+
+    device_id: str = attrs.field(metadata=identifier())
+    backup_reserve_percentage: float | UnsetType | None = attrs.field(
+        default=UNSET, metadata=number(at_least=0, at_most=100, nullable=True)
+    )
+    maximum_charge_percentage: float | UnsetType | None = attrs.field(
+        default=UNSET, metadata=number(at_least=0, at_most=100, nullable=True)
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Event(HasInstants):
+    """A call of a utility for power.
+
+    Attributes:
+        id: Flip's id of it.
+        program_id: Flip's id of the program.
+        site_id: Your id of the site.
+        starts_at: Begin.
+        schedule: Its parts.
+        status: How far it has come.
+        is_participating: Whether the site takes part.
+        created_at: When it was made.
+        updated_at: When it last changed.
+        ends_at: End; `None` until the utility ends it.
+        duration_s: Length in seconds; `None` likewise.
+        device_settings: Deprecated.
+        object_type: `event`, in webhooks.
+
+    Source:
+        https://docs.flip.energy/api-8181468
+    """
+
+    _INSTANTS = ("starts_at", "ends_at", "created_at", "updated_at")
+
+    id: str
+    program_id: str
+    site_id: str
+    starts_at: datetime
+    schedule: list[EventScheduleItem]
+    status: EventStatus
+    is_participating: bool
+    created_at: datetime
+    updated_at: datetime
+    ends_at: datetime | None = None
+    duration_s: float | None = None
+    device_settings: list[EventBatterySettings] | None = None
+    object_type: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class EventUpdate:
+    """What changes in an event: a field that is `UNSET` stays.
+
+    Attributes:
+        is_participating: False opts the site out; its commands then become `OPT_OUT`.
+        device_settings: Deprecated.
+    """
+
+    is_participating: bool | UnsetType = attrs.field(default=UNSET, metadata=boolean())
+    device_settings: Sequence[EventBatterySettings] | UnsetType = attrs.field(
+        default=UNSET, metadata=many(EventBatterySettings)
+    )

@@ -1,6 +1,7 @@
 """Asyncio-native Python SDK for the Flip OEM API."""
 
 import logging
+from typing import TYPE_CHECKING
 
 from flip_async import errors
 from flip_async._auth._api_key import ApiKeyAuth
@@ -16,6 +17,9 @@ from flip_async._retry import Retries
 from flip_async._version import __version__
 from flip_async.models._base import UNSET
 
+if TYPE_CHECKING:
+    from flip_async._sister_clients import AggregatorClient, UtilityClient
+
 # A program that does not ask for our log does not get it on its standard error.
 logging.getLogger("flip_async").addHandler(logging.NullHandler())
 
@@ -23,6 +27,7 @@ __all__ = [
     "PRODUCTION",
     "SANDBOX",
     "UNSET",
+    "AggregatorClient",
     "ApiKeyAuth",
     "ClientCredentialsAuth",
     "Environment",
@@ -36,6 +41,16 @@ __all__ = [
     "SiteTokenAuth",
     "Token",
     "TokenStore",
+    "UtilityClient",
     "__version__",
     "errors",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # The sister APIs' clients bring all their models: loaded when they are asked for.
+    if name in {"AggregatorClient", "UtilityClient"}:
+        from flip_async import _sister_clients
+
+        return getattr(_sister_clients, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

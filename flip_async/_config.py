@@ -123,6 +123,7 @@ def make_auth(
     found: Credentials,
     environment: Environment,
     *,
+    api_url: str,
     http_client: httpx.AsyncClient | None,
     token_store: TokenStore | None,
     clock: Clock,
@@ -138,7 +139,7 @@ def make_auth(
             raise ConfigurationError("token_store= is of no use with an API key: leave it out")
         return ApiKeyAuth(
             found.api_key,
-            origins=(environment.api_url,),
+            origins=(api_url,),
             insecure_http=environment.insecure_http,
             clock=clock,
         )
@@ -148,7 +149,7 @@ def make_auth(
         found.client_id,
         found.client_secret,
         token_url=environment.token_url,
-        origins=(environment.api_url,),
+        origins=(api_url,),
         insecure_http=environment.insecure_http,
         scope=found.scope,
         http_client=http_client,

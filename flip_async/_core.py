@@ -15,6 +15,8 @@ from flip_async._auth._site_token import SiteTokenAuth
 from flip_async._clock import Clock
 from flip_async._environment import Environment
 from flip_async._retry import RetryBudget
+from flip_async._tracing import make_tracing
+from flip_async._version import __version__
 from flip_async.errors import ClientClosedError
 
 T = TypeVar("T")
@@ -31,6 +33,7 @@ class Core:
         self,
         *,
         environment: Environment,
+        api_url: str,
         http: httpx.AsyncClient,
         owns_http: bool,
         carries_tokens: bool,
@@ -40,6 +43,8 @@ class Core:
         self.closed = False
         self.in_use = False
         self.environment: Final = environment
+        self.api_url: Final = api_url
+        self.tracing: Final = make_tracing(api_url, __version__)
         self.http: Final = http
         self.owns_http: Final = owns_http
         self.carries_tokens: Final = carries_tokens  # for the auths that we make
@@ -99,7 +104,7 @@ class Core:
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if self.in_use and not self.closed:
             _warn(
-                f"unclosed Flip client for {self.environment.api_url}: use `async with`, or "
+                f"unclosed Flip client for {self.api_url}: use `async with`, or "
                 "`await client.aclose()`",
                 ResourceWarning,
                 source=self,
@@ -131,7 +136,7 @@ class SiteTokens:
             site_auth = self._alive[key] = SiteTokenAuth(
                 site_id,
                 auth=auth,
-                api_url=core.environment.api_url,
+                api_url=core.api_url,
                 insecure_http=core.environment.insecure_http,
                 http_client=core.http,
                 clock=core.clock,

@@ -41,7 +41,11 @@ class ErrorBody:
             return cls()
         if not isinstance(document, dict):
             return cls()
-        details = _details(document.get("detail")) or _details(document.get("errors"))
+        details = (
+            _details(document.get("detail"))
+            or _details(document.get("errors"))
+            or _missing_for_enrollment(document.get("enrollment"))
+        )
         message = _first_text(document, "message", "detail", "error")
         if details:
             first = f"{details[0].field}: {details[0].message}"
@@ -73,3 +77,25 @@ def _field_error(entry: dict[str, object]) -> FieldError:
         field = _first_text(entry, "path") or ""
     message = _first_text(entry, "msg", "message") or "not valid"
     return FieldError(field=field, message=message, type=_first_text(entry, "type"))
+
+
+def _missing_for_enrollment(missing: object) -> tuple[FieldError, ...]:
+    """Read what the Aggregator API's commissioning says that it needs (reference, section 21)."""
+    if not isinstance(missing, dict):
+        return ()
+    attributes = missing.get("missing_site_attributes")
+    found = [
+        FieldError(field=f"site.{name}", message="required", type="missing")
+        for name in (attributes if isinstance(attributes, list) else ())
+    ]
+    answers = missing.get("missing_program_specific_attributes")
+    for entry in answers if isinstance(answers, list) else ():
+        if isinstance(entry, dict):
+            field = f"enrollment.program_specific_attributes.{entry.get('name')}"
+            message = _first_text(entry, "error") or "required"
+            found.append(FieldError(field=field, message=message, type="missing"))
+    for name, value in missing.items():
+        if value is True and isinstance(name, str):
+            kind, _, field = name.partition("_")
+            found.append(FieldError(field=f"enrollment.{field}", message=kind, type=kind))
+    return tuple(found)

@@ -112,7 +112,14 @@ class Sending:
         call = self._call
         while True:
             self.attempts += 1
-            result = await self._attempt()
+            with self._core.tracing.attempt(
+                call.endpoint.method, call.endpoint.path, resent=self.attempts - 1
+            ) as watched:
+                result = await self._attempt()
+                if isinstance(result, httpx.Response):
+                    watched.answered(result.status_code)
+                else:
+                    watched.failed(result.reason)
             if call.state is not None:
                 call.state.waits()  # what became of it is known: a pause is no unknown outcome
             if isinstance(result, httpx.Response):

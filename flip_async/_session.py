@@ -215,7 +215,7 @@ class Session:
         timeout: httpx.Timeout,
         extensions: dict[str, object],
     ) -> httpx.Request:
-        text = self.core.environment.api_url + path
+        text = self.core.api_url + path
         if query:
             text = f"{text}?{urlencode(_query_pairs(query))}"
         extensions["timeout"] = timeout.as_dict()

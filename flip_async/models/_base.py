@@ -170,10 +170,14 @@ def one(kind: type) -> dict[str, Rule]:
     return {RULE: rule}
 
 
-def many(kind: type, *, at_least: int = 0, at_most: int | None = None) -> dict[str, Rule]:
+def many(
+    kind: type, *, at_least: int = 0, at_most: int | None = None, nullable: bool = False
+) -> dict[str, Rule]:
     """Metadata of a field that holds a list of models or texts."""
 
     def rule(value: object, field: str) -> None:
+        if value is None and nullable:
+            return
         if isinstance(value, str | bytes | Mapping) or not isinstance(value, list | tuple):
             raise _refused(value, field, f"a list of {kind.__name__}")
         if len(value) < at_least:

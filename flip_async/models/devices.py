@@ -25,7 +25,8 @@ class DeviceType(OpenEnum):
     EV_CHARGER = "EV_CHARGER"
 
 
-def _device_type(value: DeviceType | str) -> DeviceType:
+def as_device_type(value: DeviceType | str) -> DeviceType:
+    """A device type, or its text."""
     return DeviceType(value)
 
 
@@ -84,7 +85,7 @@ class DeviceCreate:
     product_name: str = attrs.field(metadata=text())
     serial_number: str = attrs.field(metadata=text())
     type: DeviceType = attrs.field(
-        default=DeviceType.BATTERY, converter=_device_type, metadata=text()
+        default=DeviceType.BATTERY, converter=as_device_type, metadata=text()
     )
     attributes: DeviceBatteryAttributes = attrs.field(metadata=one(DeviceBatteryAttributes))
     install_date: datetime = attrs.field(metadata=instant())

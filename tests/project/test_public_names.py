@@ -20,6 +20,7 @@ DOCUMENTED = {
     "PRODUCTION", "SANDBOX", "UNSET", "ApiKeyAuth", "ClientCredentialsAuth", "Environment",
     "FlipClient", "MemoryTokenStore", "Pages", "ProductionClient", "RefreshEvent", "Retries",
     "SandboxClient", "SiteTokenAuth", "Token", "TokenStore", "errors", "__version__",
+    "AggregatorClient", "UtilityClient",
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import httpx
 
 from flip_async import (
     UNSET,
+    AggregatorClient,
     ApiKeyAuth,
     ClientCredentialsAuth,
     MemoryTokenStore,
@@ -16,21 +17,29 @@ from flip_async import (
     SiteTokenAuth,
     Token,
     TokenStore,
+    UtilityClient,
     errors,
 )
 from flip_async.emulator import Emulator
 from flip_async.models import (
+    Command,
     CommissionResult,
     CommissionSite,
+    Device,
     DeviceBatteryAttributes,
     DeviceCreate,
     DeviceType,
     Enrollment,
+    EnrollmentCreate,
+    Event,
+    PortalSession,
+    Program,
     Site,
     SiteToken,
     TelemetryPoint,
     TelemetryResult,
     TelemetryStatus,
+    UtilityEvent,
 )
 
 
@@ -48,6 +57,32 @@ async def calls(flip: SandboxClient, device: DeviceCreate, point: TelemetryPoint
     assert_type(await flip.site("a").update(email=None, city=UNSET), Site)
     assert_type(await flip.site_tokens.create("a", extra_query={"a": ["b"]}), SiteToken)
     assert_type(await flip.telemetry.send([point]), list[TelemetryResult])
+
+
+async def oem_api(flip: ProductionClient, enrollment: EnrollmentCreate) -> None:
+    assert_type(flip.commands.list(), Pages[Command])
+    assert_type(await flip.commands.update_status("c", "OK", reason="x"), Command)
+    assert_type(await flip.sessions.create("hh-1"), PortalSession)
+    assert_type(
+        await flip.programs.list(
+            device_type="BATTERY", total_capacity_wh=1, total_power_w=1
+        ).collect(max_items=3),
+        list[Program],
+    )
+    site = flip.site("hh-1")
+    assert_type(site.devices.list(), Pages[Device])
+    assert_type(await site.enrollments.create(enrollment), Enrollment)
+    assert_type(await site.events.list(status=["ACTIVE"]), list[Event])
+    await site.devices.delete("d")
+    assert_type(await flip.settings.update("r", {"a": 1}), dict[str, object])
+    assert_type(await flip.telemetry.send_counters([{"a": 1}]), object)
+    assert_type(await flip.with_raw_response(site.get()), tuple[Site, httpx.Response])
+
+
+async def sisters(utility: UtilityClient, aggregator: AggregatorClient) -> None:
+    assert_type(utility.events.list(), Pages[UtilityEvent])
+    assert_type(await aggregator.list_sites(), object)
+    assert_type(utility.with_options(timeout=3), UtilityClient)
 
 
 async def views(flip: SandboxClient) -> None:

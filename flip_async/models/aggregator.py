@@ -1,0 +1,59 @@
+"""What the Aggregator API takes."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import attrs
+
+from flip_async.models._base import free_form, identifier, instant, many, one, text
+from flip_async.models.devices import DeviceType, as_device_type
+from flip_async.models.sites import CommissionSite
+
+
+@attrs.frozen(kw_only=True)
+class FleetRecord:
+    """A record of a customer-relationship system.
+
+    Attributes:
+        external_id: Its id there.
+        data: What it holds, in any form that JSON has.
+        record_type: What it is about.
+    """
+
+    external_id: str = attrs.field(metadata=identifier())
+    data: Mapping[str, object] = attrs.field(metadata=free_form())
+    record_type: str = attrs.field(default="site", metadata=text())
+
+
+@attrs.frozen(kw_only=True)
+class FleetData:
+    """Records to push."""
+
+    records: Sequence[FleetRecord] = attrs.field(metadata=many(FleetRecord, at_least=1))
+
+
+@attrs.frozen(kw_only=True)
+class AggregatorDevice:
+    """A device to be registered.
+
+    Attributes:
+        id: Your own id of it.
+        type: `BATTERY` or `EV_CHARGER`.
+        technology_provider_identifier: Whose it is, such as `DURACELL`.
+        install_date: When it was installed, with a time zone.
+    """
+
+    id: str = attrs.field(metadata=identifier())
+    type: DeviceType = attrs.field(
+        default=DeviceType.BATTERY, converter=as_device_type, metadata=text()
+    )
+    technology_provider_identifier: str = attrs.field(metadata=text())
+    install_date: datetime = attrs.field(metadata=instant())
+
+
+@attrs.frozen(kw_only=True)
+class AggregatorCommission:
+    """A site to be registered with its devices, at least one."""
+
+    site: CommissionSite = attrs.field(metadata=one(CommissionSite))
+    devices: Sequence[AggregatorDevice] = attrs.field(metadata=many(AggregatorDevice, at_least=1))

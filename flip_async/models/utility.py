@@ -1,0 +1,314 @@
+"""What the Utility API sends and takes."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import attrs
+
+from flip_async.models._base import (
+    UNSET,
+    HasInstants,
+    OpenEnum,
+    UnsetType,
+    boolean,
+    identifier,
+    instant,
+    many,
+    number,
+    text,
+)
+from flip_async.models.devices import Device
+from flip_async.models.enrollments import EnrollmentStatus
+from flip_async.models.events import BatteryMode
+
+
+class TargetType(OpenEnum):
+    """What an event is for."""
+
+    DEVICE = "DEVICE"
+    GROUP = "GROUP"
+    PROGRAM = "PROGRAM"
+    SITE = "SITE"
+
+
+def _mode(value: BatteryMode | str) -> BatteryMode:
+    return BatteryMode(value)
+
+
+def _target_type(value: TargetType | str) -> TargetType:
+    return TargetType(value)
+
+
+def _status(value: EnrollmentStatus | str | UnsetType) -> EnrollmentStatus | UnsetType:
+    return value if isinstance(value, UnsetType) else EnrollmentStatus(value)
+
+
+@attrs.frozen(kw_only=True)
+class UtilityGroup:
+    """A group of enrollments; the caller chooses the id.
+
+    Attributes:
+        id: Its id.
+        name: Its name.
+    """
+
+    id: str = attrs.field(metadata=identifier())
+    name: str = attrs.field(metadata=text())
+
+
+@attrs.frozen(kw_only=True)
+class UtilitySite:
+    """A site as utilities see it.
+
+    Attributes:
+        id: Its id.
+        service_account_id: The utility's id of the customer.
+        groups: Groups that it is in.
+    """
+
+    id: str
+    service_account_id: str | None = None
+    groups: list[UtilityGroup] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class UtilityAttribute:
+    """An answer to a field of the program's enrollment form.
+
+    Attributes:
+        name: The field's name.
+        value: The answer.
+        type: What kind of answer it is.
+    """
+
+    name: str
+    value: str | None = None
+    type: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class UtilityEnrollment(HasInstants):
+    """Devices of a site in a program of the utility.
+
+    Attributes:
+        id: Flip's id of it.
+        status: How far it has come.
+        status_reason: Why it has this status.
+        enrolled_at: When participation began.
+        unenrolled_at: When it ended.
+        created_at: When it was made.
+        updated_at: When it last changed.
+        program_specific_attributes: Answers to the enrollment form.
+        devices: The devices.
+        site: The site.
+    """
+
+    _INSTANTS = ("enrolled_at", "unenrolled_at", "created_at", "updated_at")
+
+    id: str
+    status: EnrollmentStatus
+    status_reason: str | None = None
+    enrolled_at: datetime | None = None
+    unenrolled_at: datetime | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    program_specific_attributes: list[UtilityAttribute] | None = None
+    devices: list[Device] | None = None
+    site: UtilitySite | None = None
+
+
+@attrs.frozen(kw_only=True)
+class UtilityEnrollments:
+    """The answer that holds a list of them."""
+
+    enrollments: list[UtilityEnrollment]
+
+
+@attrs.frozen(kw_only=True)
+class UtilityEnrollmentUpdate:
+    """What changes in an enrollment: a field that is `UNSET` stays.
+
+    Attributes:
+        status: Approve, pause, reject or unenroll.
+        status_reason: Why.
+        group_ids: Its groups; an empty list takes it out of all.
+    """
+
+    status: EnrollmentStatus | UnsetType = attrs.field(
+        default=UNSET, converter=_status, metadata=text()
+    )
+    status_reason: str | UnsetType | None = attrs.field(default=UNSET, metadata=text(nullable=True))
+    group_ids: Sequence[str] | UnsetType | None = attrs.field(
+        default=UNSET, metadata=many(str, nullable=True)
+    )
+
+
+@attrs.frozen(kw_only=True)
+class UtilityAction(HasInstants):
+    """A part of an event: what the batteries do.
+
+    Attributes:
+        mode: What to do.
+        starts_at: Begin, with a time zone.
+        duration_s: Length in seconds.
+        power_mode: How much, such as `SETPOINT`.
+        setpoint_w: Watts, above 0, with `SETPOINT`.
+        setpoint_mode: How the watts are shared out, such as `EVEN`.
+        backup_reserve_percentage: State of charge, 0 to 100, to keep at least.
+        enable_grid_import: Whether the batteries may charge from the grid.
+    """
+
+    _INSTANTS = ("starts_at",)
+
+    mode: BatteryMode = attrs.field(converter=_mode, metadata=text())
+    starts_at: datetime = attrs.field(metadata=instant())
+    duration_s: float = attrs.field(metadata=number(at_least=0))
+    power_mode: str | UnsetType | None = attrs.field(default=UNSET, metadata=text(nullable=True))
+    setpoint_w: float | UnsetType | None = attrs.field(
+        default=UNSET, metadata=number(at_least=0, nullable=True)
+    )
+    setpoint_mode: str | UnsetType | None = attrs.field(default=UNSET, metadata=text(nullable=True))
+    backup_reserve_percentage: float | UnsetType | None = attrs.field(
+        default=UNSET, metadata=number(at_least=0, at_most=100, nullable=True)
+    )
+    enable_grid_import: bool | UnsetType | None = attrs.field(
+        default=UNSET, metadata=boolean(nullable=True)
+    )
+
+
+@attrs.frozen(kw_only=True)
+class UtilityEventCreate:
+    """An event to be dispatched.
+
+    Attributes:
+        program_id: Flip's id of the program.
+        target_type: What it is for.
+        target_ids: The ids of those.
+        actions: What to do, and when.
+    """
+
+    program_id: str = attrs.field(metadata=identifier())
+    target_type: TargetType = attrs.field(converter=_target_type, metadata=text())
+    target_ids: Sequence[str] = attrs.field(metadata=many(str))
+    actions: Sequence[UtilityAction] = attrs.field(metadata=many(UtilityAction, at_least=1))
+
+
+@attrs.frozen(kw_only=True)
+class UtilityEvent(HasInstants):
+    """An event as utilities see it.
+
+    Attributes:
+        id: Flip's id of it.
+        program_id: Flip's id of the program.
+        target_type: What it is for.
+        target_ids: The ids of those.
+        actions: What to do, and when.
+        starts_at: Begin.
+        ends_at: End.
+        duration_s: Length in seconds.
+        created_at: When it was made.
+        updated_at: When it last changed.
+    """
+
+    _INSTANTS = ("starts_at", "ends_at", "created_at", "updated_at")
+
+    id: str
+    program_id: str
+    target_type: TargetType
+    target_ids: list[str]
+    actions: list[UtilityAction]
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
+    duration_s: float | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class UtilityEventSite:
+    """How a site took part in an event.
+
+    Attributes:
+        site_id: Its id.
+        is_participating: Whether it took part.
+        performance_actual_energy_wh: What it gave, in watt-hours.
+        performance_actual_power_w: What it gave, in watts.
+        performance_expected_energy_wh: What was expected, in watt-hours.
+        performance_expected_power_w: What was expected, in watts.
+    """
+
+    site_id: str
+    is_participating: bool | None = None
+    performance_actual_energy_wh: float | None = None
+    performance_actual_power_w: float | None = None
+    performance_expected_energy_wh: float | None = None
+    performance_expected_power_w: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class UtilityTelemetryPoint(HasInstants):
+    """What a device measured in an interval, as utilities see it.
+
+    Attributes:
+        device_id: Its id.
+        start_time: Begin of the interval.
+        duration_s: Length in seconds.
+        last_is_online: Whether the device is connected.
+        last_mode: Battery mode.
+        battery_power_charge_w: Watts.
+        battery_power_discharge_w: Watts.
+        battery_state_of_charge_percentage: 0 to 100.
+        battery_total_energy_charge_wh: Watt-hours.
+        battery_total_energy_discharge_wh: Watt-hours.
+        battery_last_backup_reserve_percentage: 0 to 100.
+        grid_power_w: Watts; negative towards the grid, as far as is known.
+        grid_total_energy_wh: Watt-hours, likewise.
+        home_power_w: Watts.
+        home_total_energy_wh: Watt-hours.
+        solar_power_w: Watts.
+        solar_total_energy_wh: Watt-hours.
+    """
+
+    _INSTANTS = ("start_time",)
+
+    device_id: str
+    start_time: datetime
+    duration_s: float | None = None
+    last_is_online: bool | None = None
+    last_mode: str | None = None
+    battery_power_charge_w: float | None = None
+    battery_power_discharge_w: float | None = None
+    battery_state_of_charge_percentage: float | None = None
+    battery_total_energy_charge_wh: float | None = None
+    battery_total_energy_discharge_wh: float | None = None
+    battery_last_backup_reserve_percentage: float | None = None
+    grid_power_w: float | None = None
+    grid_total_energy_wh: float | None = None
+    home_power_w: float | None = None
+    home_total_energy_wh: float | None = None
+    solar_power_w: float | None = None
+    solar_total_energy_wh: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class UtilityTelemetry:
+    """The answer that holds a list of points."""
+
+    telemetry: list[UtilityTelemetryPoint]
+
+
+@attrs.frozen(kw_only=True)
+class UtilityTelemetryQuery:
+    """Which points to give.
+
+    Attributes:
+        program_id: Flip's id of the program.
+        device_ids: Only these devices.
+        start_time: Begin of a range.
+        end_time: End of a range.
+    """
+
+    program_id: str = attrs.field(metadata=identifier())
+    device_ids: Sequence[str] | UnsetType = attrs.field(default=UNSET, metadata=many(str))
+    start_time: datetime | UnsetType = attrs.field(default=UNSET, metadata=instant())
+    end_time: datetime | UnsetType = attrs.field(default=UNSET, metadata=instant())

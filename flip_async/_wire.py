@@ -5,11 +5,12 @@ import re
 from collections.abc import Callable, Hashable
 from typing import Final, TypeVar, cast
 
+import attrs
 import httpx
 import msgspec
 
 from flip_async.errors import DecodeError, InvalidArgumentError
-from flip_async.models._base import LenientDatetime, check
+from flip_async.models._base import LenientDatetime, check, check_json
 
 T = TypeVar("T")
 
@@ -37,7 +38,10 @@ def encode(body: object) -> bytes:
     Raises:
         InvalidArgumentError: A field breaks its rule, or has something JSON cannot hold.
     """
-    check(body)
+    if attrs.has(type(body)):
+        check(body)
+    else:
+        check_json(body, "body")
     try:
         return _encoder.encode(body)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:

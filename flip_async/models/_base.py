@@ -188,7 +188,10 @@ def many(
             place = f"{field}[{index}]"
             if not isinstance(item, kind):
                 raise _refused(item, place, f"a {kind.__name__}")
-            check(item, place)
+            if isinstance(item, Mapping):
+                check_json(item, place)
+            else:
+                check(item, place)
 
     return {RULE: rule}
 
@@ -199,8 +202,31 @@ def free_form() -> dict[str, Rule]:
     def rule(value: object, field: str) -> None:
         if not isinstance(value, Mapping):
             raise _refused(value, field, "a mapping")
+        check_json(value, field)
 
     return {RULE: rule}
+
+
+def check_json(value: object, field: str) -> None:
+    """Check what has no model, where the codec would quietly write something else.
+
+    It writes `null` for a NaN or an infinity, and a date-time without its zone.
+
+    Raises:
+        InvalidArgumentError: There is one of these in it; names the place.
+    """
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidArgumentError(f"is finite, not {value}", field=field)
+    elif isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise InvalidArgumentError("has no time zone: give it one", field=field)
+    elif isinstance(value, Mapping):
+        for name, entry in value.items():
+            check_json(entry, f"{field}.{name}")
+    elif isinstance(value, list | tuple):
+        for index, entry in enumerate(value):
+            check_json(entry, f"{field}[{index}]")
 
 
 def require(value: object, kind: type, field: str) -> None:

@@ -120,6 +120,6 @@ class CommandStatusUpdate:
 
     device_status: DeviceStatus = attrs.field(
         converter=_device_status,
-        metadata=text(allowed=("OK", "FAILED_OFFLINE", "FAILED_FAULT", "FAILED")),
+        metadata=text(allowed=("OK", "FAILED_OFFLINE", "FAILED_FAULT")),
     )
     device_status_reason: str | UnsetType = attrs.field(default=UNSET, metadata=text())

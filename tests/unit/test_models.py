@@ -17,6 +17,7 @@ from flip_async.models import (
     Commission,
     CommissionResult,
     CommissionSite,
+    CounterBatch,
     DeviceBatteryAttributes,
     DeviceCreate,
     DeviceType,
@@ -159,6 +160,17 @@ def test_a_patch_tells_not_given_from_null() -> None:
         (TelemetryBatch(telemetry=[point(last_is_online=1)]), "telemetry[0].last_is_online"),
         (TelemetryBatch(telemetry=[point(oem_raw_data=[1])]), "telemetry[0].oem_raw_data"),
         (TelemetryBatch(telemetry=[point(oem_raw_data={"a": object()})]), "body"),
+        (
+            TelemetryBatch(telemetry=[point(oem_raw_data={"a": [1, {"b": math.nan}]})]),
+            "telemetry[0].oem_raw_data.a[1].b",
+        ),
+        (
+            TelemetryBatch(telemetry=[point(oem_raw_data={"at": datetime(2025, 1, 1)})]),
+            "telemetry[0].oem_raw_data.at",
+        ),
+        (CounterBatch(telemetry=[{"counter": math.inf}]), "telemetry[0].counter"),
+        ({"a": [math.nan]}, "body.a[0]"),
+        ([1, (2, math.inf)], "body[1][1]"),
         (TelemetryBatch(telemetry=[point(), point(device_id="")]), "telemetry[1].device_id"),
     ],
 )

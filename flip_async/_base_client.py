@@ -88,8 +88,8 @@ class BaseClient:
         )
         if http_client is not None and transport is not None:
             raise ConfigurationError("http_client= and transport= given: keep one of them")
-        retries = retries or Retries()
         check_kinds(retries=(retries, Retries))
+        retries = Retries() if retries is None else retries
         api_url = _api_url_of(environment, self._api)
         core = Core(
             environment=environment,

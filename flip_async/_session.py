@@ -34,11 +34,10 @@ _answers: Final[ContextVar[list[httpx.Response] | None]] = ContextVar("answers",
 USER_AGENT: Final = (
     f"flip_async/{__version__} httpx/{httpx.__version__} Python/{platform.python_version()}"
 )
-_HEADERS: Final = [
-    (b"Accept", b"application/json"),
-    (b"User-Agent", USER_AGENT.encode("ascii")),
-]
-_HEADERS_WITH_BODY: Final = [*_HEADERS, (b"Content-Type", b"application/json")]
+_ACCEPT: Final = (b"Accept", b"application/json")
+_AGENT: Final = (b"User-Agent", USER_AGENT.encode("ascii"))
+_CONTENT_TYPE: Final = (b"Content-Type", b"application/json")
+_HEADERS: Final = [_ACCEPT, _AGENT, (b"Accept-Encoding", b"gzip, deflate")]
 
 
 @lru_cache(maxsize=4096)
@@ -219,18 +218,22 @@ class Session:
         if query:
             text = f"{text}?{urlencode(_query_pairs(query))}"
         extensions["timeout"] = timeout.as_dict()
-        headers = _HEADERS if content is None else _HEADERS_WITH_BODY
+        body_headers = [] if content is None else [_CONTENT_TYPE]
         http = self.core.http
         if not self.core.owns_http:
             # The user's own client: its headers, params and cookies count.
-            if not http.headers.get("User-Agent", "").startswith("python-httpx/"):
-                headers = [pair for pair in headers if pair[0] != b"User-Agent"]
+            is_default = http.headers.get("User-Agent", "").startswith("python-httpx/")
+            headers = [_ACCEPT, *([_AGENT] if is_default else []), *body_headers]
             request = http.build_request(
                 method, text, headers=headers, content=content, extensions=extensions
             )
         else:
             request = httpx.Request(
-                method, _url(text), headers=headers, content=content, extensions=extensions
+                method,
+                _url(text),
+                headers=[*_HEADERS, *body_headers],
+                content=content,
+                extensions=extensions,
             )
         if extra_headers:
             request.headers.update(extra_headers)

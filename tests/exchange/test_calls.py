@@ -81,6 +81,7 @@ async def test_a_request_says_what_it_is(flip: FlipClient, api: Api) -> None:
     assert request.headers["Authorization"] == f"Bearer {KEY}"
     assert request.headers["User-Agent"] == USER_AGENT
     assert request.headers["Accept"] == "application/json"
+    assert request.headers["Accept-Encoding"] == "gzip, deflate"
     assert request.headers["X-Mine"] == "yes"
     assert request.headers["Host"] == "api.flip.energy"
     assert request.extensions["timeout"] == {"connect": 5, "read": 30, "write": 30, "pool": 30}
@@ -474,7 +475,7 @@ async def test_a_users_client_builds_the_requests(clock: ManualClock) -> None:
     api.answers = [httpx.Response(200, json=[])]
     async with httpx.AsyncClient(
         transport=api,
-        headers={"X-Trace": "1", "User-Agent": "mine/1.0"},
+        headers={"X-Trace": "1", "User-Agent": "mine/1.0", "Accept-Encoding": "identity"},
         params={"tenant": "a"},
         cookies={"c": "d"},
         auth=("user", "password"),
@@ -489,6 +490,7 @@ async def test_a_users_client_builds_the_requests(clock: ManualClock) -> None:
         assert request.url.params["tenant"] == "a"
         assert request.headers["X-Trace"] == "1"
         assert request.headers["User-Agent"] == "mine/1.0"
+        assert request.headers["Accept-Encoding"] == "identity"
         assert request.headers["Cookie"] == "c=d"
         assert request.headers["Authorization"] == f"Bearer {KEY}"
 

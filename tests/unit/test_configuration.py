@@ -109,6 +109,7 @@ def test_an_argument_is_used_alone_whatever_the_variables_hold(
             ["http_client is an instance of httpx.AsyncClient"],
         ),
         ({}, {"api_key": KEY, "transport": httpx.HTTPTransport()}, ["AsyncBaseTransport"]),
+        ({}, {"api_key": KEY, "retries": 0}, ["retries is an instance of"]),
         ({}, {"api_key": KEY, "retries": 3}, ["retries is an instance of", "not of builtins.int"]),
         ({}, {"api_key": KEY, "token_store": MemoryTokenStore()}, ["token_store="]),
         ({}, {"auth": httpx.Auth(), "token_store": MemoryTokenStore()}, ["token_store="]),

@@ -41,8 +41,8 @@ class FlipClient(BaseClient):
         client_id: An OAuth client's id, with `client_secret`.
         client_secret: Its secret, or a callable that reads it from a secrets manager.
         auth: Any `httpx.Auth` instead; it is not closed.
-        scope: OAuth scopes, as a list or separated by spaces: as few as you need. Else
-            `FLIP_SCOPE`.
+        scope: OAuth scopes, as a list or separated by spaces: as few as you need. Where the
+            credential comes from the environment, `FLIP_SCOPE`.
         timeout: For each attempt, as in httpx: seconds, an `httpx.Timeout`, or `None`.
         deadline_s: Over all attempts of a call, the wait for a token included, in seconds;
             `None` for no end.

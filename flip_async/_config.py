@@ -48,7 +48,7 @@ def resolve_credentials(given: Credentials, environ: Mapping[str, str]) -> Crede
     Raises:
         ConfigurationError: None, two kinds in the same place, or half of a pair.
     """
-    found = given
+    found, scope_name = given, "scope="
     names = {"api_key": "api_key=", "client_id": "client_id=", "client_secret": "client_secret="}
     if not given.is_there:
         # An empty variable is one that is not set, as in `FLIP_API_KEY= python app.py`.
@@ -58,13 +58,15 @@ def resolve_credentials(given: Credentials, environ: Mapping[str, str]) -> Crede
             client_secret=environ.get("FLIP_CLIENT_SECRET") or None,
             scope=given.scope,
         )
+        if given.scope is None and environ.get("FLIP_SCOPE"):
+            found, scope_name = attrs.evolve(found, scope=environ["FLIP_SCOPE"]), "FLIP_SCOPE"
         names = {
             "api_key": "FLIP_API_KEY",
             "client_id": "FLIP_CLIENT_ID",
             "client_secret": "FLIP_CLIENT_SECRET",
         }
     _check_kinds(found, names)
-    return _with_scope(found, environ)
+    return _with_scope(found, scope_name)
 
 
 def _check_kinds(found: Credentials, names: Mapping[str, str]) -> None:
@@ -91,18 +93,15 @@ def _check_kinds(found: Credentials, names: Mapping[str, str]) -> None:
         )
 
 
-def _with_scope(found: Credentials, environ: Mapping[str, str]) -> Credentials:
-    scope, name = found.scope, "scope="
-    if scope is None and found.auth is None:
-        scope, name = environ.get("FLIP_SCOPE") or None, "FLIP_SCOPE"
-    if scope is None:
+def _with_scope(found: Credentials, name: str) -> Credentials:
+    if found.scope is None:
         return found
     if found.client_id is None:
         what = "an API key" if found.auth is None else "an auth= of your own"
         raise ConfigurationError(
             f"{name} narrows an OAuth client, and cannot narrow {what}: leave it out"
         )
-    return attrs.evolve(found, scope=clean_scope(scope))
+    return attrs.evolve(found, scope=clean_scope(found.scope))
 
 
 def check_kinds(**given: tuple[object, type]) -> None:

@@ -100,6 +100,22 @@ async def test_an_attempt_that_is_cut_off_says_so(spans: InMemorySpanExporter) -
     assert not span.events
 
 
+async def test_the_text_of_an_error_is_in_no_span(spans: InMemorySpanExporter) -> None:
+    """Its kind is: a trace has other readers than a log."""
+
+    def broken() -> str:
+        raise LookupError("where the secrets are kept")
+
+    async with SandboxClient(api_key=broken, transport=answers()) as flip:
+        with pytest.raises(errors.TokenUnavailableError):
+            await flip.sites.list()
+
+    (span,) = spans.get_finished_spans()
+    assert (span.attributes or {})["error.type"] == "TokenUnavailableError"
+    assert not span.events
+    assert "secrets" not in span.to_json()
+
+
 async def test_each_attempt_has_a_duration(reader: InMemoryMetricReader) -> None:
     async with SandboxClient(api_key=KEY, transport=answers(httpx.Response(200, json=[]))) as flip:
         await flip.sites.list()

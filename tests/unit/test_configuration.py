@@ -57,9 +57,11 @@ def test_scopes_may_be_a_list() -> None:
 def test_an_argument_is_used_alone_whatever_the_variables_hold(
     setenv: Callable[[Variables], None],
 ) -> None:
-    setenv({"FLIP_CLIENT_ID": "id", "FLIP_API_KEY": KEY})
+    setenv({"FLIP_CLIENT_ID": "id", "FLIP_API_KEY": KEY, "FLIP_SCOPE": "theirs"})
 
     assert isinstance(SandboxClient(api_key=KEY).auth, ApiKeyAuth)
+    oauth = SandboxClient(client_id="mine", client_secret="secret")
+    assert "scope" not in repr(oauth.auth)
 
 
 @pytest.mark.parametrize(

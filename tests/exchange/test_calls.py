@@ -534,9 +534,12 @@ async def test_an_auth_of_the_users_own_is_used(api: Api) -> None:
 async def test_a_users_client_with_an_auth_of_their_own_is_taken_for_sent(api: Api) -> None:
     """Nobody tells us how far a request has come there."""
     api.answers, api.gate = [httpx.Response(200, json=RESULTS)], asyncio.Event()
-    async with httpx.AsyncClient(transport=api) as http, FlipClient(
-        environment=PRODUCTION, auth=httpx.BasicAuth("a", "b"), http_client=http
-    ) as flip:
+    async with (
+        httpx.AsyncClient(transport=api) as http,
+        FlipClient(
+            environment=PRODUCTION, auth=httpx.BasicAuth("a", "b"), http_client=http
+        ) as flip,
+    ):
         with pytest.raises(errors.OutcomeUnknownError):
             await flip.telemetry.send([point()], deadline_s=0.02)
 

@@ -638,14 +638,15 @@ def test_a_sleeping_refresh_leaves_no_warning_when_the_loop_ends(
     """Neither with `asyncio.run` nor with a loop that is just closed [A15]."""
 
     async def begin() -> ClientCredentialsAuth:
-        fake.lifetime_s = 0.2
+        clock = ManualClock()
         http = httpx.AsyncClient(transport=fake)
-        auth = ClientCredentialsAuth(CLIENT_ID, CLIENT_SECRET, http_client=http, refresh_ratio=0.01)
+        auth = ClientCredentialsAuth(CLIENT_ID, CLIENT_SECRET, http_client=http, clock=clock)
         await auth.token()
         fake.next_token_answers.append(httpx.Response(400))
-        await asyncio.sleep(0.03)
-        await auth.token()
+        clock.move(85)
+        await auth.token()  # begins a refresh that is refused, and then sleeps
         await settle()
+        assert auth.is_busy
         return auth
 
     asyncio.run(begin())

@@ -70,6 +70,14 @@ def check_seconds(value: object, *, field: str) -> None:
         raise InvalidArgumentError(f"is above 0, not {value}", field=field)
 
 
+def check_count(value: object, *, field: str) -> None:
+    """Refuse what is no whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidArgumentError(f"is a whole number, not {shape(value)}", field=field)
+    if value < 1:
+        raise InvalidArgumentError(f"is at least 1, not {value}", field=field)
+
+
 def check_timeout(value: object) -> None:
     """Refuse what httpx does not take as a timeout."""
     if not isinstance(value, httpx.Timeout):

@@ -12,6 +12,7 @@ import httpx
 
 from flip_async._core import Core
 from flip_async._endpoint import (
+    ANY_JSON,
     JSON_OBJECT,
     NO_CONTENT,
     Endpoint,
@@ -249,6 +250,8 @@ class Session:
             return cast("T", None)  # whatever the body says: the API's reference knows of none
         if not response.content and endpoint.returns is JSON_OBJECT:
             return cast("T", {})
+        if not response.content and endpoint.returns is ANY_JSON:
+            return cast("T", None)
         return decode(
             response,
             endpoint.returns,

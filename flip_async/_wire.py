@@ -48,6 +48,16 @@ def encode(body: object) -> bytes:
         raise InvalidArgumentError(f"cannot be written as JSON: {error}", field="body") from None
 
 
+def ready(body: bytes) -> object:
+    """What is JSON already, as a body."""
+    return msgspec.Raw(body)
+
+
+def read(document: bytes, kind: type[T]) -> T:
+    """Read what `encode` wrote."""
+    return cast("T", _decoder(cast("Hashable", kind))(document))
+
+
 @functools.cache
 def _decoder(kind: Hashable) -> Callable[[bytes], object]:
     return msgspec.json.Decoder(cast("type[object]", kind), dec_hook=_decode_other).decode

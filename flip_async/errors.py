@@ -19,10 +19,13 @@ FlipError
 │   ├── DeadlineError               (TimeoutError) the time for the call is over; as above
 │   └── OutcomeUnknownError         the request was sent and may have been carried out
 ├── DecodeError                     an answer that cannot be read
-└── TokenError                      no access token can be had
-    ├── TokenRequestError           the token endpoint refused
-    ├── TokenResponseError          its answer is no token
-    └── TokenUnavailableError       it could not be reached, or is overloaded
+├── TokenError                      no access token can be had
+│   ├── TokenRequestError           the token endpoint refused
+│   ├── TokenResponseError          its answer is no token
+│   └── TokenUnavailableError       it could not be reached, or is overloaded
+├── UndeliveredTelemetryError       accepted points could not be sent
+└── StorageError                    a file of points cannot be read or written
+    └── OutboxFullError             there is no room for more points
 ```
 """
 
@@ -49,16 +52,19 @@ __all__ = [
     "FlipError",
     "InvalidArgumentError",
     "NotFoundError",
+    "OutboxFullError",
     "OutcomeUnknownError",
     "PermissionDeniedError",
     "RateLimitError",
     "ServerError",
     "StatusError",
+    "StorageError",
     "TokenError",
     "TokenRequestError",
     "TokenResponseError",
     "TokenUnavailableError",
     "TransportError",
+    "UndeliveredTelemetryError",
     "UnprocessableEntityError",
     "from_response",
 ]
@@ -337,6 +343,29 @@ class TokenUnavailableError(TokenError):
     ) -> None:
         super().__init__(message, attempts=attempts)
         self.retry_after_s = retry_after_s
+
+
+class UndeliveredTelemetryError(FlipError):
+    """Points that an uploader had accepted could not be sent before it was closed.
+
+    Attributes:
+        points: The points; some of them may have arrived all the same, where the text
+            says so. `__cause__` is what stood against them.
+    """
+
+    points: Sequence[object]
+
+    def __init__(self, message: str, *, points: Sequence[object]) -> None:
+        super().__init__(message)
+        self.points = points
+
+
+class StorageError(FlipError):
+    """A file on disk that keeps points cannot be read or written."""
+
+
+class OutboxFullError(StorageError):
+    """There is no room for more points, and the outbox was told not to wait."""
 
 
 _BY_STATUS: Final[dict[int, type[StatusError]]] = {

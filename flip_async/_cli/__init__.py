@@ -6,6 +6,7 @@ from typing import Final
 from cyclopts import App
 
 from flip_async._cli import _demo, _emulator
+from flip_async._cli._telemetry import telemetry
 from flip_async._version import __version__
 
 app: Final = App(
@@ -16,6 +17,7 @@ app: Final = App(
 )
 app.command(_demo.demo)
 app.command(_emulator.emulator)
+app.command(telemetry)
 
 
 def run() -> int:

@@ -146,21 +146,46 @@ async def _update(story: Story) -> str:
 
 
 async def _send(story: Story) -> str:
+    """One bad point among good ones, and a server that is busy at first."""
     began = datetime.now(UTC) - timedelta(hours=1)
-    points = [
-        TelemetryPoint(
-            device_id="battery-1",
-            start_time=began + timedelta(minutes=5 * index),
-            duration_s=300,
-            last_is_online=True,
-            battery_last_power_charge_w=1_500,
-            battery_last_state_of_charge_percentage=40 + index,
-        )
-        for index in range(12)
-    ]
-    results = await story.flip.telemetry.send(points)
-    accepted = sum(result.status == "OK" for result in results)
-    return _expect(f"{accepted} of {len(points)} points accepted", accepted=(accepted, 12))
+    rejected: list[str] = []
+    story.flip_local.fail_next(path="/v1/telemetry/BATTERY", status=503)
+    async with story.flip.telemetry.uploader(
+        on_rejected=lambda point, why: rejected.append(f"{point.device_id}: {why}")
+    ) as uploader:
+        for index in range(12):
+            start = began + timedelta(minutes=5 * index)
+            await uploader.add(_point("battery-1", start, 40 + index))
+        await uploader.add(_point("battery-9", began, 50))
+    accepted = len(story.flip_local.telemetry)
+    return _expect(
+        f"{accepted} of 13 points accepted, 1 handed back ({rejected[0]})",
+        accepted=(accepted, 12),
+        rejected=(len(rejected), 1),
+    )
+
+
+def _point(device_id: str, start_time: datetime, state_of_charge: float) -> TelemetryPoint:
+    return TelemetryPoint(
+        device_id=device_id,
+        start_time=start_time,
+        duration_s=300,
+        last_is_online=True,
+        last_mode="CHARGE",
+        battery_last_power_charge_w=1_500,
+        battery_last_power_discharge_w=0,
+        battery_total_energy_charge_wh=125,
+        battery_total_energy_discharge_wh=0,
+        battery_last_stored_energy_wh=100 * state_of_charge,
+        battery_last_capacity_energy_wh=10_000,
+        battery_last_state_of_charge_percentage=state_of_charge,
+        battery_last_state_of_health_percentage=99,
+        last_is_grid_online=True,
+        home_total_energy_wh=50,
+        home_last_power_w=600,
+        solar_total_energy_wh=175,
+        solar_last_power_w=2_100,
+    )
 
 
 async def _expire(story: Story) -> str:
@@ -224,7 +249,7 @@ STEPS: Final[tuple[tuple[str, Step], ...]] = (
     ("Commission a site with a battery", _commission),
     ("List the sites", _list),
     ("Change the site, with the site's own token", _update),
-    ("Send an hour of telemetry", _send),
+    ("Send an hour of telemetry to a server that is busy", _send),
     ("Go on while tokens expire", _expire),
     ("Go on when the token is revoked", _revoke),
     ("Try a wrong secret", _wrong_secret),

@@ -70,7 +70,7 @@ async def receive_telemetry(request: Request, world: World) -> Response:
     for point in body["telemetry"]:
         why = _checks.why_point_fails(point, world.devices)
         if why is None:
-            world.telemetry.append(point)
+            world.accept_point(point)
             results.append({"status": "OK"})
         else:
             results.append({"status": "FAILED", "message": why})
@@ -80,7 +80,8 @@ async def receive_telemetry(request: Request, world: World) -> Response:
 async def receive_counters(request: Request, world: World) -> Response:
     # Fields and answer are not documented; that the answer is the other's is assumed.
     body = await read_object(request, _checks.check_counters)
-    world.telemetry.extend(body["telemetry"])
+    for point in body["telemetry"]:
+        world.accept_point(point)
     return JSONResponse([{"status": "OK"} for _ in body["telemetry"]])
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Final, Self, TypedDict, Unpack
 
@@ -42,6 +42,8 @@ class Emulator:
         port: Port to listen on; 0 for a free one.
         scopes: Scopes that its OAuth client may ask for; `None` for any.
         max_limit: The most rows that a list gives in one page, whatever is asked for.
+        on_telemetry: Is given each point that is accepted, which is then not kept: for
+            more points than memory holds.
 
     Attributes:
         api_key: A key that it accepts.
@@ -58,6 +60,7 @@ class Emulator:
         port: int = 0,
         scopes: Sequence[str] | None = None,
         max_limit: int | None = None,
+        on_telemetry: Callable[[dict[str, object]], object] | None = None,
     ) -> None:
         self.api_key: Final = f"fl_emulator_{secrets.token_hex(8)}"
         self.client_id: Final = "emulator"
@@ -66,7 +69,10 @@ class Emulator:
         self._port: Final = port
         self._in_process: Final = in_process
         self._world: Final = World(
-            api_key=self.api_key, token_lifetime_s=token_lifetime_s, max_limit=max_limit
+            api_key=self.api_key,
+            token_lifetime_s=token_lifetime_s,
+            max_limit=max_limit,
+            on_telemetry=on_telemetry,
         )
         oauth = OAuthClient(
             self.client_id, self.client_secret, None if scopes is None else frozenset(scopes)

@@ -6,6 +6,7 @@ SDK's models: with those on both sides a wrong field name would be right.
 
 import secrets
 import uuid
+from collections.abc import Callable
 from typing import Final, Literal
 
 import attrs
@@ -45,11 +46,19 @@ class Grant:
     site_id: str | None = None
 
 
+OnTelemetry = Callable[[Json], object]
+
+
 class World:
     """The state, and what can happen to it."""
 
     def __init__(
-        self, *, api_key: str, token_lifetime_s: float, max_limit: int | None = None
+        self,
+        *,
+        api_key: str,
+        token_lifetime_s: float,
+        max_limit: int | None = None,
+        on_telemetry: OnTelemetry | None = None,
     ) -> None:
         self.api_key: Final = api_key
         self.max_limit: Final = max_limit
@@ -58,6 +67,7 @@ class World:
         self.devices: Final[dict[str, Json]] = {}
         self.enrollments: Final[dict[str, Json]] = {}
         self.telemetry: Final[list[Json]] = []
+        self.accept_point: Final[OnTelemetry] = on_telemetry or self.telemetry.append
         self._grants: Final[dict[str, Grant]] = {}
         self._clock: Final = SystemClock()
         self._ahead_s = 0.0

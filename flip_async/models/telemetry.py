@@ -1,5 +1,7 @@
 """Telemetry."""
 
+import operator
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -9,6 +11,7 @@ import attrs
 from flip_async.models._base import (
     UNSET,
     OpenEnum,
+    QuicklyChecked,
     UnsetType,
     boolean,
     free_form,
@@ -20,10 +23,41 @@ from flip_async.models._base import (
 )
 
 LARGEST_BATCH: Final = 1000
+_LARGEST: Final = sys.float_info.max
 
 _AMOUNT: Final = number(at_least=0, nullable=True)
 _PERCENTAGE: Final = number(at_least=0, at_most=100, nullable=True)
 _FLAG: Final = boolean(nullable=True)
+
+MEASURED: Final = (
+    "last_mode",
+    "battery_last_power_charge_w",
+    "battery_last_power_discharge_w",
+    "battery_total_energy_charge_wh",
+    "battery_total_energy_discharge_wh",
+    "battery_last_stored_energy_wh",
+    "battery_last_capacity_energy_wh",
+    "battery_last_state_of_charge_percentage",
+    "battery_last_state_of_health_percentage",
+    "last_is_grid_online",
+    "home_total_energy_wh",
+    "home_last_power_w",
+    "solar_total_energy_wh",
+    "solar_last_power_w",
+)
+"""What Flip wants of a device that is online, and none of it of one that is offline."""
+
+_amounts_of: Final = operator.attrgetter(
+    *(name for name in MEASURED if name.endswith(("_w", "_wh")))
+)
+_percentages_of: Final = operator.attrgetter(
+    "battery_last_backup_reserve_percentage",
+    *(name for name in MEASURED if name.endswith("_percentage")),
+)
+
+
+def _is_flag(value: object) -> bool:
+    return value is True or value is False or value is None or value is UNSET
 
 
 class TelemetryStatus(OpenEnum):
@@ -34,11 +68,12 @@ class TelemetryStatus(OpenEnum):
 
 
 @attrs.frozen(kw_only=True)
-class TelemetryPoint:
+class TelemetryPoint(QuicklyChecked):
     """What a battery measured in an interval; Flip wants one at least every five minutes.
 
     `last_…` is a momentary value at the interval's end, `…_total_energy_wh` a sum over
-    the interval. While a device is offline, the values are `None`.
+    the interval. Of a device that is online Flip wants all values, of one that is offline
+    none: `TelemetryPoint.offline()` makes such a point.
 
     Attributes:
         device_id: Your id of the device.
@@ -106,6 +141,69 @@ class TelemetryPoint:
     oem_raw_data: Mapping[str, object] | UnsetType = attrs.field(
         default=UNSET, metadata=free_form()
     )
+
+    @classmethod
+    def offline(
+        cls, *, device_id: str, start_time: datetime, duration_s: float
+    ) -> "TelemetryPoint":
+        """The point of a device that is not connected: all values are null.
+
+        Args:
+            device_id: Your id of the device.
+            start_time: Begin of the interval, with a time zone.
+            duration_s: Length of the interval, in seconds.
+
+        Source:
+            https://docs.flip.energy/doc-456024
+        """
+        return cls(
+            device_id=device_id,
+            start_time=start_time,
+            duration_s=duration_s,
+            last_is_online=False,
+            last_mode=None,
+            battery_last_power_charge_w=None,
+            battery_last_power_discharge_w=None,
+            battery_total_energy_charge_wh=None,
+            battery_total_energy_discharge_wh=None,
+            battery_last_stored_energy_wh=None,
+            battery_last_capacity_energy_wh=None,
+            battery_last_state_of_charge_percentage=None,
+            battery_last_state_of_health_percentage=None,
+            last_is_grid_online=None,
+            home_total_energy_wh=None,
+            home_last_power_w=None,
+            solar_total_energy_wh=None,
+            solar_last_power_w=None,
+        )
+
+    def breaks_no_rule(self) -> bool:
+        """Whether all rules are kept, told five times faster than by asking each of them."""
+        for value in _amounts_of(self):
+            if value.__class__ is float or value.__class__ is int:
+                if not 0 <= value <= _LARGEST:
+                    return False
+            elif value is not None and value is not UNSET:
+                return False
+        for value in _percentages_of(self):
+            if value.__class__ is float or value.__class__ is int:
+                if not 0 <= value <= 100:
+                    return False
+            elif value is not None and value is not UNSET:
+                return False
+        duration_s, mode = self.duration_s, self.last_mode
+        return (
+            (duration_s.__class__ is float or duration_s.__class__ is int)
+            and 0 <= duration_s <= _LARGEST
+            and self.device_id.__class__ is str
+            and self.device_id != ""
+            and self.start_time.__class__ is datetime
+            and self.start_time.utcoffset() is not None
+            and (mode.__class__ is str or mode is None or mode is UNSET)
+            and _is_flag(self.last_is_online)
+            and _is_flag(self.last_is_grid_online)
+            and self.oem_raw_data is UNSET
+        )
 
 
 @attrs.frozen(kw_only=True)

@@ -14,7 +14,13 @@ import flip_async
 from flip_async import errors
 
 ROOT = Path(__file__).parents[2]
-PUBLIC = ["flip_async", "flip_async.errors", "flip_async.models", "flip_async.emulator"]
+PUBLIC = [
+    "flip_async",
+    "flip_async.errors",
+    "flip_async.models",
+    "flip_async.telemetry",
+    "flip_async.emulator",
+]
 
 DOCUMENTED = {
     "PRODUCTION", "SANDBOX", "UNSET", "ApiKeyAuth", "ClientCredentialsAuth", "Environment",
@@ -33,7 +39,7 @@ def test_the_public_names_are_the_documented_ones() -> None:
         assert hasattr(flip_async, name)
 
 
-@pytest.mark.parametrize("name", ["flip_async.models", "flip_async.emulator"])
+@pytest.mark.parametrize("name", PUBLIC[2:])
 def test_what_a_module_lists_is_there(name: str) -> None:
     module = importlib.import_module(name)
 
@@ -90,9 +96,13 @@ def test_importing_is_light() -> None:
     for heavy in (
         "starlette", "uvicorn", "rich", "cyclopts", "fastapi", "flip_async.emulator",
         "flip_async._cli", "flip_async._resources.sites", "flip_async.models.telemetry",
-        "flip_async.models.sites", "pydantic", "sqlite3",
+        "flip_async.models.sites", "pydantic", "sqlite3", "pyarrow", "flip_async.telemetry",
     ):  # fmt: skip
         assert heavy not in modules
+
+
+def test_points_in_memory_load_no_database() -> None:
+    assert "sqlite3" not in imported_by("from flip_async.telemetry import MemoryOutbox")
 
 
 def test_no_module_is_imported_from_the_top() -> None:

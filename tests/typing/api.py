@@ -41,6 +41,7 @@ from flip_async.models import (
     TelemetryStatus,
     UtilityEvent,
 )
+from flip_async.telemetry import MemoryOutbox, Outbox, SqliteOutbox, TelemetryUploader
 
 
 async def calls(flip: SandboxClient, device: DeviceCreate, point: TelemetryPoint) -> None:
@@ -133,6 +134,21 @@ def failures(error: errors.UnprocessableEntityError) -> None:
     assert_type(error.details, tuple[errors.FieldError, ...])
     assert_type(error.response, httpx.Response)
     assert_type(error.retry_after_s, float | None)
+
+
+async def telemetry(flip: SandboxClient, point: TelemetryPoint) -> None:
+    async def heard(point: TelemetryPoint, why: str) -> None: ...
+
+    outbox: Outbox = SqliteOutbox("outbox.db", when_full="raise")
+    outbox = MemoryOutbox(max_points=10)
+    async with flip.telemetry.uploader(outbox=outbox, on_rejected=heard) as uploader:
+        assert_type(uploader, TelemetryUploader[TelemetryPoint])
+        await uploader.add(point)
+        await uploader.add({"device_id": "x"})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        assert_type(uploader.stats.oldest_age_s, float | None)
+        assert_type(uploader.stats.blocked_by, errors.FlipError | None)
+    async with flip.telemetry.counter_uploader(on_rejected=lambda point, why: None) as counters:
+        await counters.add({"device_id": "x", "timestamp": 1})
 
 
 async def local() -> None:

@@ -1,0 +1,65 @@
+"""What the schema allows and Flip's text asks for: all values, or none."""
+
+import logging
+import operator
+from typing import Final
+
+from flip_async.errors import InvalidArgumentError
+from flip_async.models._base import UNSET
+from flip_async.models.telemetry import MEASURED, TelemetryPoint
+
+logger: Final = logging.getLogger("flip_async.telemetry")
+
+_DEVICES_REMEMBERED: Final = 100_000
+_values_of: Final = operator.attrgetter(*MEASURED)
+
+
+def shortcoming(point: TelemetryPoint) -> str | None:
+    """What Flip's documentation would have otherwise in this point, or `None`.
+
+    Source:
+        https://docs.flip.energy/doc-456024
+    """
+    values = _values_of(point)
+    if point.last_is_online is True:
+        if not any(value is None or value is UNSET for value in values):
+            return None
+        missing = [
+            name
+            for name, value in zip(MEASURED, values, strict=True)
+            if value is None or value is UNSET
+        ]
+        return f"is online and lacks {', '.join(missing)}"
+    if point.last_is_online is False:
+        kept = [name for name, value in zip(MEASURED, values, strict=True) if value is not None]
+        return f"is offline, and {', '.join(kept)} should be null" if kept else None
+    return "does not say whether it is online: set last_is_online"
+
+
+class Completeness:
+    """Tells of a device's incomplete points once, or refuses them where `strict`."""
+
+    def __init__(self) -> None:
+        self._told: Final[set[str]] = set()
+
+    def check(self, point: TelemetryPoint, *, strict: bool, where: str) -> None:
+        """Look at a point whose fields keep their rules.
+
+        Args:
+            point: What was measured.
+            strict: Refuse what Flip's text does not want.
+            where: Name of the point for an error.
+
+        Raises:
+            InvalidArgumentError: It is `strict`, and the point falls short.
+        """
+        if not strict and point.device_id in self._told:
+            return
+        found = shortcoming(point)
+        if found is None:
+            return
+        if strict:
+            raise InvalidArgumentError(f"the device {found}", field=where)
+        if len(self._told) < _DEVICES_REMEMBERED:
+            self._told.add(point.device_id)
+            logger.warning("the device %r %s (told once for each device)", point.device_id, found)

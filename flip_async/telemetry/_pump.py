@@ -1,0 +1,155 @@
+"""Takes batches out of an outbox when they are due, and sees them through."""
+
+import asyncio
+import contextvars
+import logging
+from typing import Final, Generic, TypeVar
+
+from flip_async._clock import Clock
+from flip_async.errors import StorageError
+from flip_async.models.telemetry import LARGEST_BATCH
+from flip_async.telemetry._batcher import Batching, Look, Rest, Scene, Take
+from flip_async.telemetry._delivery import Delivery, Post
+
+P = TypeVar("P")
+
+logger: Final = logging.getLogger("flip_async.telemetry")
+
+_STORE_S: Final = 1.0
+
+
+class Pump(Generic[P]):
+    """One task that decides, and one for each batch that is being sent.
+
+    Attributes:
+        failure: Why it stopped: the client is closed, or there is a bug.
+        deliveries: What is being sent.
+        flushing: How many wait for all points to be sent.
+    """
+
+    def __init__(self, post: Post[P], batching: Batching) -> None:
+        self.failure: BaseException | None = None
+        self.deliveries: Final[dict[asyncio.Task[None], Delivery[P]]] = {}
+        self.flushing = 0
+        self._post: Final = post
+        self._clock: Final[Clock] = post.clock
+        self._batching: Final = batching
+        self._worker: asyncio.Task[None] | None = None
+        self._wake: Final = asyncio.Event()
+        self._progress = asyncio.Event()
+        self._sleeps_idly = False
+        self._was_in_vain = False
+        self._looked_at = 0.0
+
+    def start(self) -> None:
+        """Begin to work, in the running event loop."""
+        self._looked_at = self._clock.monotonic()
+        self._worker = asyncio.get_running_loop().create_task(
+            self._work(), context=contextvars.Context()
+        )
+        self._worker.add_done_callback(self._ended)
+
+    def accepted(self) -> None:
+        """There are more points than before."""
+        self._was_in_vain = False
+        # It need not look at every point: it knows when the first of them is due.
+        if not self._sleeps_idly and not self.flushing:
+            depth = self._post.outbox.depth
+            if depth.waiting < LARGEST_BATCH and not depth.is_full:
+                return
+        self._wake.set()
+
+    def hurry(self) -> None:
+        """Somebody waits for all of them."""
+        self._wake.set()
+
+    async def wait_for_progress(self, most_s: float | None) -> None:
+        """Wait until a batch has ended, or something else may have changed."""
+        progress = self._progress
+        timer = None if most_s is None else self._clock.call_later(most_s, progress.set)
+        try:
+            await progress.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if progress is self._progress:
+            self._progress = asyncio.Event()
+
+    def stop(self) -> list[asyncio.Task[None]]:
+        """Stop; batches that are being sent give their points back.
+
+        Returns:
+            The tasks that are about to end.
+        """
+        tasks = [*([self._worker] if self._worker else []), *self.deliveries]
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+    # The task that decides
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                scene = self._scene()
+                match self._batching.decide(scene):
+                    case Take():
+                        await self._take()
+                    case Look():
+                        await self._look()
+                    case Rest(for_s):
+                        await self._rest(for_s, idly=not scene.waiting or scene.was_in_vain)
+            except StorageError as error:
+                logger.error("the outbox cannot be used, again in %g s: %s", _STORE_S, error)
+                await self._clock.sleep(_STORE_S)
+
+    def _scene(self) -> Scene:
+        depth = self._post.outbox.depth
+        now = self._clock.now()
+        return Scene(
+            waiting=depth.waiting,
+            oldest_age_s=0.0 if depth.oldest_at is None else now.wall_s - depth.oldest_at,
+            sending=len(self.deliveries),
+            held_for_s=self._post.gate.holds_for_s,
+            is_urgent=self.flushing > 0 or depth.is_full,
+            was_in_vain=self._was_in_vain,
+            since_look_s=now.monotonic_s - self._looked_at,
+        )
+
+    async def _look(self) -> None:
+        self._looked_at = self._clock.monotonic()
+        await self._post.outbox.look()
+        self._was_in_vain = False
+
+    async def _take(self) -> None:
+        self._was_in_vain = True  # before: something may be added meanwhile
+        entries = await self._post.outbox.claim(LARGEST_BATCH)
+        if not entries:
+            return
+        self._was_in_vain = False
+        delivery = Delivery(entries, self._post)
+        task = asyncio.get_running_loop().create_task(delivery.run(), context=contextvars.Context())
+        self.deliveries[task] = delivery
+        task.add_done_callback(self._ended)
+
+    async def _rest(self, for_s: float | None, *, idly: bool) -> None:
+        self._wake.clear()
+        self._sleeps_idly = idly
+        timer = None if for_s is None else self._clock.call_later(for_s, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            self._sleeps_idly = False
+            if timer is not None:
+                timer.cancel()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.deliveries.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # The client is closed, or there is a bug: no other batch would fare better.
+            self.failure = self.failure or error
+            self.stop()
+        self._was_in_vain = False
+        self._wake.set()
+        progress, self._progress = self._progress, asyncio.Event()
+        progress.set()

@@ -1,0 +1,376 @@
+"""What an outbox on disk promises: an accepted point outlives the process [T4]."""
+
+import asyncio
+import os
+import random
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from flip_async import PRODUCTION, SANDBOX, FlipClient, errors
+from flip_async.emulator import Emulator
+from flip_async.telemetry import Draft, SqliteOutbox
+from tests.support.telemetry import TelemetryServer, commission_batteries, number_of, point
+
+ROUNDS = 50
+
+
+@pytest.fixture
+def server() -> TelemetryServer:
+    return TelemetryServer()
+
+
+@pytest.fixture
+async def flip(server: TelemetryServer) -> AsyncIterator[FlipClient]:
+    async with FlipClient(
+        environment=SANDBOX, api_key="fl_your_api_key", transport=server
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+async def test_points_are_sent_from_the_file_and_leave_it(
+    flip: FlipClient, server: TelemetryServer, path: Path
+) -> None:
+    async with flip.telemetry.uploader(outbox=SqliteOutbox(path)) as uploader:
+        await uploader.add_many([point(number) for number in range(2500)])
+        await asyncio.gather(*(uploader.add(point(number)) for number in range(2500, 2600)))
+        await uploader.flush(timeout_s=30)
+        assert uploader.stats.queued == 0
+
+    assert server.numbers() == list(range(2600))
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT count(*) FROM points").fetchone() == (0,)
+        assert db.execute("SELECT count(*) FROM claims").fetchone() == (0,)
+    db.close()
+
+
+async def test_a_point_on_disk_waits_for_others_no_longer_than_max_delay(
+    flip: FlipClient, server: TelemetryServer, path: Path
+) -> None:
+    """Also when it comes while nothing else waits, long before the next look at the file."""
+    async with flip.telemetry.uploader(outbox=SqliteOutbox(path), max_delay_s=0.02) as uploader:
+        for number in range(3):
+            await uploader.add(point(number))
+            while uploader.stats.sent <= number:
+                await asyncio.sleep(0.005)
+            assert (
+                uploader._pump._looked_at
+                < uploader._clock.monotonic()
+                < uploader._pump._looked_at + 5
+            )
+
+
+async def test_what_could_not_be_sent_stays_for_the_next_time(
+    flip: FlipClient, server: TelemetryServer, path: Path
+) -> None:
+    """It is not handed to `on_undelivered`: the file has it, and a copy would be sent twice."""
+    undelivered: list[object] = []
+    server.next_answers += [httpx.Response(403)] * 100
+    async with flip.telemetry.uploader(
+        outbox=SqliteOutbox(path),
+        close_timeout_s=0.1,
+        on_undelivered=lambda points, error: undelivered.append(points),
+    ) as uploader:
+        await uploader.add_many([point(number) for number in range(10)])
+
+    server.next_answers.clear()
+    async with flip.telemetry.uploader(outbox=SqliteOutbox(path)) as uploader:
+        assert uploader.stats.queued == 10
+        await uploader.flush(timeout_s=30)
+
+    assert server.numbers() == list(range(10))
+    assert undelivered == []
+
+
+async def test_two_uploaders_share_a_file_and_send_no_point_twice(
+    flip: FlipClient, server: TelemetryServer, path: Path
+) -> None:
+    outboxes = [SqliteOutbox(path) for _ in range(2)]
+    async with (
+        flip.telemetry.uploader(outbox=outboxes[0], max_delay_s=0.01) as one,
+        flip.telemetry.uploader(outbox=outboxes[1], max_delay_s=0.01) as two,
+    ):
+        for number in range(0, 400, 2):
+            await asyncio.gather(one.add(point(number)), two.add(point(number + 1)))
+        await one.flush(timeout_s=30)
+        await two.flush(timeout_s=30)
+
+    assert server.numbers() == list(range(400))
+
+
+async def test_a_lease_that_is_renewed_keeps_points_from_others(
+    flip: FlipClient, server: TelemetryServer, path: Path
+) -> None:
+    """However long a request takes."""
+    server.gate = asyncio.Event()
+    async with flip.telemetry.uploader(
+        outbox=SqliteOutbox(path, lease_s=0.3), max_delay_s=0.01
+    ) as one:
+        await one.add(point())
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        async with flip.telemetry.uploader(
+            outbox=SqliteOutbox(path, lease_s=0.3), max_delay_s=0.01
+        ) as two:
+            with pytest.raises(errors.DeadlineError):
+                await two.flush(timeout_s=1.0)
+            server.gate.set()
+
+    assert len(server.requests) == 1
+
+
+async def test_counters_in_a_file_keep_their_order(
+    flip: FlipClient, server: TelemetryServer, path: Path
+) -> None:
+    server.gate = asyncio.Event()
+    async with flip.telemetry.counter_uploader(
+        outbox=SqliteOutbox(path, lease_s=0.5), max_delay_s=0.01
+    ) as uploader:
+        for number in range(60):
+            await uploader.add({"device_id": f"inv-{number % 3}", "timestamp": number})
+            if number == 30:
+                await asyncio.sleep(0.1)
+        server.gate.set()
+        await uploader.flush(timeout_s=30)
+
+    for device in range(3):
+        mine = [number for number in server.in_turn if number % 3 == device]
+        assert mine == list(range(device, 60, 3))
+
+
+async def test_counters_that_were_refused_come_before_their_successors(
+    flip: FlipClient, server: TelemetryServer, path: Path
+) -> None:
+    outbox = SqliteOutbox(path)
+    await outbox.open(origin="https://x", endpoint="BATTERY_COUNTER", in_order=True)
+    await outbox.put([Draft("a", b"1"), Draft("a", b"2"), Draft("b", b"3")])
+    first = await outbox.claim(1)
+    assert [entry.body for entry in await outbox.claim(10)] == [b"3"]
+    await outbox.give_back([first[0].id], refused=True)
+
+    again = await outbox.claim(10)
+    assert [(entry.body, entry.was_refused) for entry in again] == [(b"1", True)]
+    await outbox.settle([again[0].id])
+    assert [entry.body for entry in await outbox.claim(10)] == [b"2"]
+    await outbox.aclose()
+
+
+async def test_refused_points_leave_half_of_a_batch_to_others(path: Path) -> None:
+    outbox = SqliteOutbox(path)
+    await outbox.open(origin="https://x", endpoint="BATTERY", in_order=False)
+    await outbox.put([Draft("a", b"%d" % number) for number in range(10)])
+    await outbox.give_back([entry.id for entry in await outbox.claim(5)], refused=True)
+
+    batch = await outbox.claim(4)
+    assert [entry.body for entry in batch] == [b"5", b"6", b"0", b"1"]
+    rest = await outbox.claim(100)
+    assert [entry.was_refused for entry in rest] == [False] * 3 + [True] * 3
+    assert outbox.depth.waiting == 0
+    await outbox.aclose()
+
+
+# What it refuses
+
+
+async def test_a_file_of_another_origin_is_refused(
+    flip: FlipClient, server: TelemetryServer, path: Path
+) -> None:
+    """Data of the sandbox never goes to production."""
+    async with flip.telemetry.uploader(outbox=SqliteOutbox(path)):
+        pass
+
+    async with FlipClient(
+        environment=PRODUCTION, api_key="fl_your_api_key", transport=server
+    ) as production:
+        with pytest.raises(errors.ConfigurationError, match=r"holds points for .*sandbox"):
+            async with production.telemetry.uploader(outbox=SqliteOutbox(path)):
+                pass
+    with pytest.raises(errors.ConfigurationError, match="a file of its own"):
+        async with flip.telemetry.counter_uploader(outbox=SqliteOutbox(path)):
+            pass
+
+
+async def refusal(flip: FlipClient, outbox: SqliteOutbox) -> errors.FlipError:
+    with pytest.raises(errors.FlipError) as caught:
+        async with flip.telemetry.uploader(outbox=outbox):
+            pass
+    return caught.value
+
+
+async def test_what_is_no_outbox_is_refused_and_left_alone(flip: FlipClient, path: Path) -> None:
+    path.write_text("precious notes " * 100)
+    assert isinstance(await refusal(flip, SqliteOutbox(path)), errors.ConfigurationError)
+    assert path.read_text() == "precious notes " * 100
+
+    path.unlink()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE recipes (name TEXT)")
+    db.close()
+    error = await refusal(flip, SqliteOutbox(path))
+    assert "of something else" in str(error)
+
+
+async def test_a_file_of_a_newer_format_is_refused(flip: FlipClient, path: Path) -> None:
+    async with flip.telemetry.uploader(outbox=SqliteOutbox(path)):
+        pass
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+
+    assert "format 99" in str(await refusal(flip, SqliteOutbox(path)))
+
+
+async def test_a_file_that_cannot_be_opened_is_told(flip: FlipClient, tmp_path: Path) -> None:
+    nowhere = await refusal(flip, SqliteOutbox(tmp_path / "nowhere" / "outbox.db"))
+    assert isinstance(nowhere, errors.StorageError)
+    assert "no such directory" in str(nowhere)
+
+    assert isinstance(await refusal(flip, SqliteOutbox(tmp_path)), errors.StorageError)
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_points": 0}, {"lease_s": 0}, {"when_full": "drop"}], ids=str
+)
+def test_wrong_options_are_refused_at_once(path: Path, options: Any) -> None:
+    with pytest.raises(errors.InvalidArgumentError):
+        SqliteOutbox(path, **options)
+
+
+async def test_nothing_is_safe_at_once_on_a_disk(flip: FlipClient, path: Path) -> None:
+    async with flip.telemetry.uploader(outbox=SqliteOutbox(path)) as uploader:
+        with pytest.raises(errors.ConfigurationError, match="await add"):
+            uploader.add_nowait(point())
+
+
+async def test_an_outbox_that_is_full_says_so_or_waits(
+    flip: FlipClient, server: TelemetryServer, path: Path
+) -> None:
+    server.gate = asyncio.Event()
+    full = SqliteOutbox(path, max_points=3, when_full="raise")
+    async with flip.telemetry.uploader(outbox=full) as uploader:
+        await uploader.add_many([point(number) for number in range(3)])
+        with pytest.raises(errors.OutboxFullError, match="holds 3 points"):
+            await uploader.add(point(3))
+        server.gate.set()
+        await uploader.flush(timeout_s=30)
+        await uploader.add(point(3))
+
+    path = path.with_name("waits.db")
+    async with flip.telemetry.uploader(
+        outbox=SqliteOutbox(path, max_points=3), max_delay_s=0.01
+    ) as uploader:
+        async with asyncio.timeout(30):
+            await uploader.add_many([point(number) for number in range(4, 20)])
+
+    assert server.numbers() == list(range(20))
+
+
+async def test_a_disk_that_is_full_for_a_while_costs_no_point(
+    flip: FlipClient, server: TelemetryServer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent and cannot be crossed off is not sent again when there is room."""
+    from flip_async.telemetry import _delivery
+
+    monkeypatch.setattr(_delivery, "_STORE_S", 0.05)
+    outbox = SqliteOutbox(path)
+    async with flip.telemetry.uploader(outbox=outbox, max_delay_s=0.01) as uploader:
+        await uploader.add(point(0))
+        await uploader.flush(timeout_s=30)
+
+        def no_room(db: sqlite3.Connection, ids: str) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(outbox, "_settle", no_room)
+        await uploader.add(point(1))
+        await asyncio.sleep(0.2)
+        monkeypatch.undo()
+        await uploader.flush(timeout_s=30)
+
+    assert server.numbers() == [0, 1]
+
+
+async def test_a_store_that_fails_tells_the_one_who_adds(
+    flip: FlipClient, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nobody else whose points would have been in the same commit."""
+    outbox = SqliteOutbox(path)
+    async with flip.telemetry.uploader(outbox=outbox, max_delay_s=100) as uploader:
+        put = outbox.put
+
+        async def fail() -> None:
+            await outbox._storage.run(lambda db: db.execute("INSERT INTO nowhere VALUES (1)"))
+
+        results = await asyncio.gather(
+            uploader.add(point(1)), fail(), uploader.add(point(2)), return_exceptions=True
+        )
+        assert put is not None
+        assert [type(result) for result in results] == [
+            type(None), errors.StorageError, type(None)
+        ]  # fmt: skip
+        assert uploader.stats.queued == 2
+
+
+async def test_a_power_cut_is_waited_for_where_it_is_asked_for(
+    flip: FlipClient, path: Path
+) -> None:
+    for outbox, synchronous in (
+        (SqliteOutbox(path), 1),
+        (SqliteOutbox(path, survive_power_cut=True), 2),
+    ):
+        async with flip.telemetry.uploader(outbox=outbox):
+            asked = await outbox._storage.run(
+                lambda db: db.execute("PRAGMA synchronous").fetchone()
+            )
+            mode = await outbox._storage.run(
+                lambda db: db.execute("PRAGMA journal_mode").fetchone()
+            )
+        assert (asked, mode) == ((synchronous,), ("wal",))
+
+
+# kill -9
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+async def test_no_accepted_point_is_lost_by_a_process_that_is_killed(path: Path) -> None:
+    """A real process, killed at random moments while it adds and sends."""
+    luck = random.Random(20250115)
+    arrived: Counter[int] = Counter()
+    async with Emulator(on_telemetry=lambda row: arrived.update([number_of(row)])) as emulator:
+        await commission_batteries(emulator, [f"inv-{number}" for number in range(10)])
+        writer = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.support.writer",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            env=os.environ | {"FLIP_API_KEY": emulator.api_key},
+            cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+        assert writer.stdin is not None
+        assert writer.stdout is not None
+        accepted: list[int] = []
+        for turn in range(ROUNDS):
+            delay = luck.uniform(0.02, 0.25)
+            writer.stdin.write(f"{path} {turn * 1000} {delay} {emulator.api_url}\n".encode())
+            while (line := await writer.stdout.readline()) != b"killed\n":
+                accepted.append(int(line))
+        writer.stdin.close()
+        await writer.wait()
+
+        async with (
+            emulator.client() as flip,
+            flip.telemetry.uploader(outbox=SqliteOutbox(path, lease_s=0.3)) as uploader,
+        ):
+            await uploader.flush(timeout_s=60)
+
+    assert len(accepted) > ROUNDS
+    assert not set(accepted) - arrived.keys()
+    assert len(arrived) < arrived.total() * 1.5  # what arrives twice is what was in flight

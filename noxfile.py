@@ -101,6 +101,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """A million points of telemetry through an emulator that misbehaves."""
+    install(session, "test")
+    session.run("python", "-m", "tests.benchmarks.soak_telemetry", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """The demo."""
     install(session)

@@ -74,8 +74,7 @@ class Telemetry:
             https://docs.flip.energy/api-16287258
         """
         body = encode(TelemetryBatch(telemetry=points))
-        for index, point in enumerate(points):
-            self._completeness.check(point, strict=strict, where=f"telemetry[{index}]")
+        self._completeness.check_all(points, strict=strict)
         return await self._session.call(SEND, body=ready(body), **options)
 
     async def send_counters(

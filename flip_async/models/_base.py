@@ -2,6 +2,7 @@
 
 import enum
 import math
+import sys
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import ClassVar, Final, Self
@@ -15,8 +16,13 @@ from flip_async.errors import InvalidArgumentError
 RULE: Final = "flip_async.rule"
 """Key of a field's metadata under which its rule stands."""
 
+SURELY: Final = "flip_async.surely"
+"""Key under which an expression on `v` stands that is true only where the rule is kept."""
+
 Rule = Callable[[object, str], None]
 """Checks a value before a request; the second argument is the field's name for errors."""
+
+Metadata = dict[str, Rule | str]
 
 
 class OpenEnum(enum.StrEnum):
@@ -79,21 +85,15 @@ class HasInstants:
                 object.__setattr__(self, name, value.replace(tzinfo=UTC))
 
 
-class QuicklyChecked:
-    """Base of a model of which thousands are sent at once."""
-
-    __slots__ = ()
-
-    def breaks_no_rule(self) -> bool:
-        """Whether all rules are kept; where it is not sure, the rules are asked one by one."""
-        return False
+def _or_null(expression: str, nullable: bool) -> str:
+    return f"{expression} or v is None" if nullable else expression
 
 
 def _refused(value: object, field: str, allowed: str) -> InvalidArgumentError:
     return InvalidArgumentError(f"is {allowed}, not {shape(value)}", field=field)
 
 
-def text(*, allowed: Collection[str] | None = None, nullable: bool = False) -> dict[str, Rule]:
+def text(*, allowed: Collection[str] | None = None, nullable: bool = False) -> Metadata:
     """Metadata of a field that holds a text, perhaps one of a few."""
 
     def rule(value: object, field: str) -> None:
@@ -104,10 +104,12 @@ def text(*, allowed: Collection[str] | None = None, nullable: bool = False) -> d
         if allowed is not None and value not in allowed:
             raise InvalidArgumentError(f"is one of {', '.join(sorted(allowed))}", field=field)
 
-    return {RULE: rule}
+    if allowed is not None:
+        return {RULE: rule}
+    return {RULE: rule, SURELY: _or_null("v.__class__ is str", nullable)}
 
 
-def identifier() -> dict[str, Rule]:
+def identifier() -> Metadata:
     """Metadata of a field that holds an id."""
 
     def rule(value: object, field: str) -> None:
@@ -116,7 +118,7 @@ def identifier() -> dict[str, Rule]:
         if not value:
             raise InvalidArgumentError("is empty", field=field)
 
-    return {RULE: rule}
+    return {RULE: rule, SURELY: "v.__class__ is str and v != ''"}
 
 
 def number(
@@ -125,7 +127,7 @@ def number(
     at_most: float = math.inf,
     whole: bool = False,
     nullable: bool = False,
-) -> dict[str, Rule]:
+) -> Metadata:
     """Metadata of a field that holds a finite number within limits."""
     kinds = (int,) if whole else (int, float)
     kind = "a whole number" if whole else "a number"
@@ -142,20 +144,26 @@ def number(
         if not (value is None and nullable):
             raise _refused(value, field, kind)
 
-    return {RULE: rule}
+    is_number = "v.__class__ is int" if whole else "(v.__class__ is float or v.__class__ is int)"
+    # As floats: to compare one with a float is faster than with an int.
+    low, high = max(at_least, -sys.float_info.max), min(at_most, sys.float_info.max)
+    return {
+        RULE: rule,
+        SURELY: _or_null(f"{is_number} and {float(low)!r} <= v <= {float(high)!r}", nullable),
+    }
 
 
-def boolean(*, nullable: bool = False) -> dict[str, Rule]:
+def boolean(*, nullable: bool = False) -> Metadata:
     """Metadata of a field that holds true or false."""
 
     def rule(value: object, field: str) -> None:
         if not (isinstance(value, bool) or (value is None and nullable)):
             raise _refused(value, field, "a bool")
 
-    return {RULE: rule}
+    return {RULE: rule, SURELY: _or_null("v is True or v is False", nullable)}
 
 
-def instant() -> dict[str, Rule]:
+def instant() -> Metadata:
     """Metadata of a field that holds a moment, with its time zone."""
 
     def rule(value: object, field: str) -> None:
@@ -166,10 +174,13 @@ def instant() -> dict[str, Rule]:
                 "has no time zone: give it one, such as datetime.UTC", field=field
             )
 
-    return {RULE: rule}
+    return {
+        RULE: rule,
+        SURELY: "v.__class__ is datetime and (v.tzinfo is UTC or v.utcoffset() is not None)",
+    }
 
 
-def one(kind: type) -> dict[str, Rule]:
+def one(kind: type) -> Metadata:
     """Metadata of a field that holds a model."""
 
     def rule(value: object, field: str) -> None:
@@ -182,7 +193,7 @@ def one(kind: type) -> dict[str, Rule]:
 
 def many(
     kind: type, *, at_least: int = 0, at_most: int | None = None, nullable: bool = False
-) -> dict[str, Rule]:
+) -> Metadata:
     """Metadata of a field that holds a list of models or texts."""
 
     def rule(value: object, field: str) -> None:
@@ -194,8 +205,9 @@ def many(
             raise InvalidArgumentError(f"has at least {at_least}, not {len(value)}", field=field)
         if at_most is not None and len(value) > at_most:
             raise InvalidArgumentError(f"has at most {at_most}, not {len(value)}", field=field)
+        short = _short_checks.get(kind) or _short_check(kind)
         for index, item in enumerate(value):
-            if isinstance(item, QuicklyChecked) and type(item) is kind and item.breaks_no_rule():
+            if type(item) is kind and short(item):
                 continue
             place = f"{field}[{index}]"
             if not isinstance(item, kind):
@@ -208,7 +220,7 @@ def many(
     return {RULE: rule}
 
 
-def free_form() -> dict[str, Rule]:
+def free_form() -> Metadata:
     """Metadata of a field that holds an object of any content."""
 
     def rule(value: object, field: str) -> None:
@@ -264,7 +276,7 @@ def check(model: object, where: str = "") -> None:
         InvalidArgumentError: A field breaks its rule; names it with its place.
     """
     kind = type(model)
-    if isinstance(model, QuicklyChecked) and model.breaks_no_rule():
+    if (_short_checks.get(kind) or _short_check(kind))(model):
         return
     rules = _rules_by_class.get(kind)
     if rules is None:
@@ -273,6 +285,30 @@ def check(model: object, where: str = "") -> None:
         value = getattr(model, name)
         if value is not UNSET:
             rule(value, f"{where}.{name}" if where else name)
+
+
+_short_checks: Final[dict[type, Callable[[object], bool]]] = {}
+
+
+def _short_check(kind: type) -> Callable[[object], bool]:
+    """Write a function out of the rules' expressions, as attrs writes an `__init__`.
+
+    It says yes where all rules are surely kept; where it says no, the rules tell. A batch is
+    1,000 points of 20 fields, and to call a function for each field costs more than all the
+    rest of the request. Nothing from outside gets into the code.
+    """
+    if not attrs.has(kind):
+        return _short_checks.setdefault(kind, lambda model: False)
+    lines = ["def short(model):"]
+    for field in attrs.fields(kind):
+        if RULE in field.metadata:
+            surely = field.metadata.get(SURELY, "False")
+            lines += [f"    v = model.{field.name}", f"    if not ({surely} or v is UNSET):"]
+            lines += ["        return False"]
+    lines.append("    return True")
+    namespace: dict[str, Callable[[object], bool]] = {}
+    exec("\n".join(lines), {"UNSET": UNSET, "UTC": UTC, "datetime": datetime}, namespace)  # noqa: S102
+    return _short_checks.setdefault(kind, namespace["short"])
 
 
 def _rules_of(kind: type) -> tuple[tuple[str, Rule], ...]:

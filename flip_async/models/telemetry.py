@@ -1,7 +1,5 @@
 """Telemetry."""
 
-import operator
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -11,7 +9,6 @@ import attrs
 from flip_async.models._base import (
     UNSET,
     OpenEnum,
-    QuicklyChecked,
     UnsetType,
     boolean,
     free_form,
@@ -23,7 +20,6 @@ from flip_async.models._base import (
 )
 
 LARGEST_BATCH: Final = 1000
-_LARGEST: Final = sys.float_info.max
 
 _AMOUNT: Final = number(at_least=0, nullable=True)
 _PERCENTAGE: Final = number(at_least=0, at_most=100, nullable=True)
@@ -47,18 +43,6 @@ MEASURED: Final = (
 )
 """What Flip wants of a device that is online, and none of it of one that is offline."""
 
-_amounts_of: Final = operator.attrgetter(
-    *(name for name in MEASURED if name.endswith(("_w", "_wh")))
-)
-_percentages_of: Final = operator.attrgetter(
-    "battery_last_backup_reserve_percentage",
-    *(name for name in MEASURED if name.endswith("_percentage")),
-)
-
-
-def _is_flag(value: object) -> bool:
-    return value is True or value is False or value is None or value is UNSET
-
 
 class TelemetryStatus(OpenEnum):
     """What became of a point."""
@@ -68,7 +52,7 @@ class TelemetryStatus(OpenEnum):
 
 
 @attrs.frozen(kw_only=True)
-class TelemetryPoint(QuicklyChecked):
+class TelemetryPoint:
     """What a battery measured in an interval; Flip wants one at least every five minutes.
 
     `last_…` is a momentary value at the interval's end, `…_total_energy_wh` a sum over
@@ -175,34 +159,6 @@ class TelemetryPoint(QuicklyChecked):
             home_last_power_w=None,
             solar_total_energy_wh=None,
             solar_last_power_w=None,
-        )
-
-    def breaks_no_rule(self) -> bool:
-        """Whether all rules are kept, told five times faster than by asking each of them."""
-        for value in _amounts_of(self):
-            if value.__class__ is float or value.__class__ is int:
-                if not 0 <= value <= _LARGEST:
-                    return False
-            elif value is not None and value is not UNSET:
-                return False
-        for value in _percentages_of(self):
-            if value.__class__ is float or value.__class__ is int:
-                if not 0 <= value <= 100:
-                    return False
-            elif value is not None and value is not UNSET:
-                return False
-        duration_s, mode = self.duration_s, self.last_mode
-        return (
-            (duration_s.__class__ is float or duration_s.__class__ is int)
-            and 0 <= duration_s <= _LARGEST
-            and self.device_id.__class__ is str
-            and self.device_id != ""
-            and self.start_time.__class__ is datetime
-            and self.start_time.utcoffset() is not None
-            and (mode.__class__ is str or mode is None or mode is UNSET)
-            and _is_flag(self.last_is_online)
-            and _is_flag(self.last_is_grid_online)
-            and self.oem_raw_data is UNSET
         )
 
 

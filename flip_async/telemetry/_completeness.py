@@ -2,6 +2,7 @@
 
 import logging
 import operator
+from collections.abc import Sequence
 from typing import Final
 
 from flip_async.errors import InvalidArgumentError
@@ -41,6 +42,12 @@ class Completeness:
 
     def __init__(self) -> None:
         self._told: Final[set[str]] = set()
+
+    def check_all(self, points: Sequence[TelemetryPoint], *, strict: bool) -> None:
+        """Look at the points of a request; see `check`."""
+        for index, point in enumerate(points):
+            if strict or point.device_id not in self._told:
+                self.check(point, strict=strict, where=f"telemetry[{index}]")
 
     def check(self, point: TelemetryPoint, *, strict: bool, where: str) -> None:
         """Look at a point whose fields keep their rules.

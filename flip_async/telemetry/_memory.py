@@ -139,17 +139,18 @@ class MemoryOutbox:
         """Keep points; see `Outbox`."""
         if self._room <= 0 or self._waiters:  # those who wait already come first
             await self._wait_for_room()
-        count = min(len(drafts), self._room)
-        for draft in drafts[:count]:
+        room = self._room
+        count = min(len(drafts), room)
+        for draft in drafts if count == len(drafts) else drafts[:count]:
             self._keep(draft)
-        return Kept(count, self._last_id)
+        return Kept(count, self._last_id, count == room)
 
     def put_nowait(self, draft: Draft) -> Kept:
         """Keep a point at once; see `Outbox`."""
         if self._room <= 0 or self._waiters:
             raise OutboxFullError(f"{len(self._entries):,} points wait, as many as may")
         self._keep(draft)
-        return Kept(1, self._last_id)
+        return Kept(1, self._last_id, self._room <= 0)
 
     def _keep(self, draft: Draft) -> None:
         self._last_id += 1

@@ -58,10 +58,12 @@ class Kept:
     Attributes:
         count: How many points, from the first.
         last_id: The id of the last of them.
+        is_full: There is no room for another one.
     """
 
     count: int
     last_id: int
+    is_full: bool = False
 
 
 class Outbox(Protocol):

@@ -10,6 +10,7 @@ from flip_async.errors import StorageError
 from flip_async.models.telemetry import LARGEST_BATCH
 from flip_async.telemetry._batcher import Batching, Look, Rest, Scene, Take
 from flip_async.telemetry._delivery import Delivery, Post
+from flip_async.telemetry._outbox import Kept
 
 P = TypeVar("P")
 
@@ -39,6 +40,7 @@ class Pump(Generic[P]):
         self._progress = asyncio.Event()
         self._sleeps_idly = False
         self._was_in_vain = False
+        self._waiting = 0  # as of the last decision, and what came since
         self._looked_at = 0.0
 
     def start(self) -> None:
@@ -49,15 +51,13 @@ class Pump(Generic[P]):
         )
         self._worker.add_done_callback(self._ended)
 
-    def accepted(self) -> None:
+    def accepted(self, kept: Kept) -> None:
         """There are more points than before."""
         self._was_in_vain = False
+        self._waiting += kept.count
         # It need not look at every point: it knows when the first of them is due.
-        if not self._sleeps_idly and not self.flushing:
-            depth = self._post.outbox.depth
-            if depth.waiting < LARGEST_BATCH and not depth.is_full:
-                return
-        self._wake.set()
+        if self._sleeps_idly or self.flushing or kept.is_full or self._waiting >= LARGEST_BATCH:
+            self._wake.set()
 
     def hurry(self) -> None:
         """Somebody waits for all of them."""
@@ -92,6 +92,7 @@ class Pump(Generic[P]):
         while True:
             try:
                 scene = self._scene()
+                self._waiting = scene.waiting
                 match self._batching.decide(scene):
                     case Take():
                         await self._take()

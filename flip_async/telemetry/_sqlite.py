@@ -171,7 +171,7 @@ class SqliteOutbox:
         self._depth = Depth(
             self._depth.waiting + kept.count,
             self._depth.oldest_at or now,
-            is_full=kept.count < len(rows),
+            is_full=kept.is_full,
         )
         return kept
 
@@ -287,13 +287,16 @@ def _insert(db: sqlite3.Connection, rows: Sequence[tuple[str, bytes, float]], mo
     # The ids tell at once that there is room, as nearly always; else the points are counted.
     if first_id is not None and last_id - first_id + 1 + len(rows) > most:
         (count,) = db.execute("SELECT count(*) FROM points").fetchone()
-        rows = rows[: max(0, most - count)]
+        room = max(0, most - count)
     else:
-        rows = rows[:most]
-    if not rows:
-        return Kept(0, 0)
+        room = most
+    if not room:
+        return Kept(0, 0, is_full=True)
+    is_full = room <= len(rows)
+    rows = rows[:room]
     db.executemany("INSERT INTO points (device, body, accepted_at) VALUES (?, ?, ?)", rows)
-    return Kept(len(rows), db.execute("SELECT last_insert_rowid()").fetchone()[0])
+    last_id = db.execute("SELECT last_insert_rowid()").fetchone()[0]
+    return Kept(len(rows), last_id, is_full)
 
 
 def _free_what_others_left(db: sqlite3.Connection, now: float) -> None:

@@ -38,6 +38,7 @@ logger: Final = logging.getLogger("flip_async.telemetry")
 
 _LOOK_WHILE_FLUSHING_S: Final = 0.25
 _POINTS_KEPT: Final = 100_000
+_POINTS_IN_A_ROW: Final = 200  # then others may run: about a millisecond
 State = Literal["new", "open", "closing", "closed"]
 
 
@@ -173,7 +174,7 @@ class TelemetryUploader(Generic[P]):
         drafts: list[Draft] = []
         for index, point in enumerate(points):
             drafts.append(self._kind.draft(point, f"points[{index}]"))
-            if len(drafts) % LARGEST_BATCH == 0:
+            if len(drafts) % _POINTS_IN_A_ROW == 0:
                 await asyncio.sleep(0)
         await self._put(drafts)
 
@@ -204,14 +205,14 @@ class TelemetryUploader(Generic[P]):
             begin += kept.count
             self._accepted(kept)
             self._since_yield += kept.count
-            if self._since_yield >= LARGEST_BATCH:
+            if self._since_yield >= _POINTS_IN_A_ROW:
                 # Memory has room for long: without this, nobody else would run till then.
                 self._since_yield = 0
                 await asyncio.sleep(0)
 
     def _accepted(self, kept: Kept) -> None:
         self._last_id = max(self._last_id, kept.last_id)
-        self._pump.accepted()
+        self._pump.accepted(kept)
 
     def _check_open(self) -> None:
         if self._pump.failure is not None:

@@ -167,6 +167,12 @@ class Storage:
         if not orders:
             return
         try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:  # nobody's job: each of them would wait as long again
+            for order in orders:
+                order.fail(StorageError(f"{self.path}: {error}"))
+            return
+        try:
             results = _transact(connection, [order.job for order in orders])
         except Exception as error:  # handed to whoever waits
             if len(orders) > 1:  # find out whose fault it is
@@ -198,6 +204,8 @@ class Storage:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts for a new file
             _use_wal(connection)
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            # At once for writing: a reader that becomes a writer may be refused without a wait.
+            connection.execute("BEGIN IMMEDIATE")
             _transact(connection, [self._check_or_make])
             connection.execute("PRAGMA incremental_vacuum")  # what a long outage left
         except sqlite3.DatabaseError as error:
@@ -228,8 +236,7 @@ class Storage:
 
 
 def _transact(connection: sqlite3.Connection, jobs: Sequence[Job[object]]) -> list[object]:
-    # At once for writing: a reader that becomes a writer may be refused without a wait.
-    connection.execute("BEGIN IMMEDIATE")
+    """Run jobs in the transaction that has begun, and commit it."""
     try:
         results = [job(connection) for job in jobs]
         connection.execute("COMMIT")

@@ -24,6 +24,8 @@ def _encode_other(value: object) -> object:
 
 
 def _decode_other(kind: type, value: object) -> object:
+    if kind is object:
+        return value  # free form: what a user reads as `object`
     if kind is LenientDatetime and isinstance(value, str):
         return LenientDatetime.parse(value)
     raise ValueError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")

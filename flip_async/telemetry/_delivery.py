@@ -1,5 +1,6 @@
 """One batch, until each of its points is sent, rejected, reported or given back."""
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
@@ -81,7 +82,11 @@ class Delivery(Generic[P]):
                     self._post.tally.retried += len(entries)
                     await self._post.clock.sleep(_AGAIN_AFTER_S)
         finally:
-            await self._give_back(refused=False)
+            if self._left:
+                # Once, and not until it works: whoever ends this waits for it. A claim that
+                # stays ends with its lease, or when the outbox is closed.
+                with contextlib.suppress(StorageError):
+                    await self._post.outbox.give_back(list(self._left), refused=False)
 
     async def _sift(self, entries: Sequence[Entry]) -> None:
         post = self._post
@@ -96,7 +101,7 @@ class Delivery(Generic[P]):
                 sieve.refused(reason, named=named_points(outcome), luck=post.clock.random())
                 if sieve.is_blocked:
                     post.gate.failed(outcome, Verdict.STOP, luck=post.clock.random())
-                    await self._give_back(refused=True)
+                    await self._give_back_refused()
                     return
                 post.gate.gave_up()
                 post.tally.retried += len(part)
@@ -194,11 +199,10 @@ class Delivery(Generic[P]):
             for entry_id in ids:
                 del self._left[entry_id]
 
-    async def _give_back(self, *, refused: bool) -> None:
+    async def _give_back_refused(self) -> None:
         ids = list(self._left)
+        await self._keep_trying(lambda: self._post.outbox.give_back(ids, refused=True))
         self._left.clear()
-        if ids:
-            await self._keep_trying(lambda: self._post.outbox.give_back(ids, refused=refused))
 
     async def _keep_trying(self, write: Callable[[], Awaitable[None]]) -> None:
         # A disk that is full now may not be later; to forget this would send points twice.

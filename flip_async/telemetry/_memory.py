@@ -7,7 +7,7 @@ from typing import Final, Protocol, final
 
 from flip_async._clock import Clock, SystemClock
 from flip_async._options import check_count
-from flip_async.errors import ConfigurationError, OutboxFullError
+from flip_async.errors import ClientClosedError, ConfigurationError, OutboxFullError
 from flip_async.telemetry._outbox import Depth, Draft, Entry, Kept
 
 
@@ -109,6 +109,7 @@ class MemoryOutbox:
         self._last_id = 0
         self._entries: Final[OrderedDict[int, Entry]] = OrderedDict()  # all of them
         self._claimed = 0
+        self._takes_no_more = False
         self._queue: _Queue | None = None
         self._waiters: Final[deque[asyncio.Future[None]]] = deque()
 
@@ -139,6 +140,8 @@ class MemoryOutbox:
         """Keep points; see `Outbox`."""
         if self._room <= 0 or self._waiters:  # those who wait already come first
             await self._wait_for_room()
+        if self._takes_no_more:
+            raise ClientClosedError("this uploader is closed")
         room = self._room
         count = min(len(drafts), room)
         for draft in drafts if count == len(drafts) else drafts[:count]:
@@ -163,6 +166,14 @@ class MemoryOutbox:
         assert self._queue is not None  # an uploader opens it first
         return self._queue
 
+    def stop_taking(self) -> None:
+        """Take no more points; see `Outbox`."""
+        self._takes_no_more = True
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
     @property
     def _room(self) -> int:
         return self._max - len(self._entries)
@@ -179,7 +190,7 @@ class MemoryOutbox:
                 else:
                     self._wake()  # woken and cancelled at once: the room is the next one's
                 raise
-            if self._room > 0:
+            if self._room > 0 or self._takes_no_more:
                 return
 
     def _wake(self) -> None:

@@ -117,7 +117,12 @@ class Outbox(Protocol):
         Raises:
             OutboxFullError: There is no room.
             StorageError: They cannot be kept.
+            ClientClosedError: It takes no more.
         """
+        ...
+
+    def stop_taking(self) -> None:
+        """Take no more points; whoever waits for room gets a `ClientClosedError`."""
         ...
 
     def put_nowait(self, draft: Draft) -> Kept:

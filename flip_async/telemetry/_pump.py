@@ -150,6 +150,7 @@ class Pump(Generic[P]):
             # The client is closed, or there is a bug: no other batch would fare better.
             self.failure = self.failure or error
             self.stop()
+            self._post.outbox.stop_taking()
         self._was_in_vain = False
         self._wake.set()
         progress, self._progress = self._progress, asyncio.Event()

@@ -13,6 +13,7 @@ from flip_async._clock import Clock, SystemClock
 from flip_async._options import check_count, check_seconds
 from flip_async._storage import Format, Storage
 from flip_async.errors import (
+    ClientClosedError,
     ConfigurationError,
     InvalidArgumentError,
     OutboxFullError,
@@ -125,6 +126,7 @@ class SqliteOutbox:
         self._clock: Final = clock or SystemClock()
         self._depth = Depth()
         self._in_order = False
+        self._takes_no_more = False
 
     @property
     def is_durable(self) -> bool:
@@ -146,8 +148,8 @@ class SqliteOutbox:
         if self._storage.was_opened:
             raise ConfigurationError("this outbox has an uploader already: make another one")
         self._in_order = in_order
-        await self._storage.open()
         try:
+            await self._storage.open()
             home = await self._storage.run(lambda db: _settle_in(db, origin, endpoint))
             if home != (origin, endpoint):
                 raise ConfigurationError(
@@ -163,7 +165,12 @@ class SqliteOutbox:
         """Keep points; see `Outbox`."""
         now = self._clock.wall()
         rows = [(draft.device, draft.body, now) for draft in drafts[:_PUT_AT_ONCE]]
-        while not (kept := await self._storage.run(lambda db: _insert(db, rows, self._max))).count:
+        while True:
+            if self._takes_no_more:
+                raise ClientClosedError("this uploader is closed")
+            kept = await self._storage.run(lambda db: _insert(db, rows, self._max))
+            if kept.count:
+                break
             self._depth = attrs.evolve(self._depth, is_full=True)
             if not self._waits:
                 raise OutboxFullError(f"{self._storage.path} holds {self._max:,} points")
@@ -184,6 +191,10 @@ class SqliteOutbox:
         raise ConfigurationError(
             "add_nowait cannot promise what is not on disk yet: await add(), or use a MemoryOutbox"
         )
+
+    def stop_taking(self) -> None:
+        """Take no more points; see `Outbox`."""
+        self._takes_no_more = True
 
     async def claim(self, most: int) -> Sequence[Entry]:
         """Take points to send; see `Outbox`."""

@@ -345,6 +345,7 @@ class TelemetryUploader(Generic[P]):
         self._state = "closing"
         last = Insisting(is_cancelled_already=isinstance(body_error, asyncio.CancelledError))
         await last.until_done(self._drain())
+        self._outbox.stop_taking()  # else whoever waits for room would add after the report
         await last.until_ended(self._pump.stop())
         if not self._outbox.is_durable:
             await self._report_what_is_left()

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import httpx
 import pytest
 
-from flip_async import SANDBOX, FlipClient, errors
+from flip_async import SANDBOX, UNSET, FlipClient, errors
 from flip_async.models import TelemetryPoint, TelemetryResult
 from flip_async.telemetry import MemoryOutbox, TelemetryUploader
 from tests.support import ManualClock, settle
@@ -179,6 +180,54 @@ async def test_whoever_waits_for_room_and_leaves_takes_nobodys_place(
     assert server.numbers() == [0, 2, 3]
 
 
+@pytest.mark.parametrize("on_undelivered", ["quick", "slow"])
+async def test_whoever_waits_for_room_when_the_uploader_is_left_is_told(
+    flip: FlipClient, server: TelemetryServer, clock: ManualClock, on_undelivered: str
+) -> None:
+    """Its points are not accepted after the report of what is left: they would be lost."""
+    server.next_answers += [httpx.Response(403)] * 1000
+    reported: list[TelemetryPoint] = []
+    accepted: list[int] = []
+
+    async def report(points: Sequence[TelemetryPoint], error: errors.FlipError) -> None:
+        if on_undelivered == "slow":
+            await asyncio.sleep(0.01)
+        reported.extend(points)
+
+    async def add(number: int) -> None:
+        await uploader.add(point(number))
+        accepted.append(number)
+
+    uploader = flip.telemetry.uploader(
+        outbox=MemoryOutbox(max_points=2, clock=clock), close_timeout_s=3, on_undelivered=report
+    )
+    async with flowing(clock):
+        with pytest.raises(errors.UndeliveredTelemetryError):
+            async with uploader:
+                adding = [asyncio.create_task(add(number)) for number in range(5)]
+                await settle()
+        outcomes = await asyncio.gather(*adding, return_exceptions=True)
+
+    assert accepted == [0, 1]
+    assert reported == points(2)
+    assert [type(outcome) for outcome in outcomes[2:]] == [errors.ClientClosedError] * 3
+
+
+async def test_whoever_waits_for_room_when_sending_ends_for_good_is_told(
+    flip: FlipClient, server: TelemetryServer
+) -> None:
+    """Else a body that waits for it would never be left."""
+    server.gate = asyncio.Event()
+    with pytest.raises(errors.UndeliveredTelemetryError):
+        async with flip.telemetry.uploader(outbox=MemoryOutbox(max_points=1)) as uploader:
+            adding = asyncio.create_task(uploader.add_many(points(3)))
+            await settle()
+            server.next_answers.append(ZeroDivisionError("a bug"))
+            server.gate.set()
+            with pytest.raises(errors.ClientClosedError):
+                await adding
+
+
 async def test_a_program_that_adds_without_a_pause_lets_others_run(
     flip: FlipClient, server: TelemetryServer
 ) -> None:
@@ -247,6 +296,28 @@ async def test_a_status_that_is_new_to_us_is_handed_back_too(
         await uploader.add_many(points(4))
 
     assert [why for _, why in told.rejected] == ["LATE: a day", "LATE", "FAILED, with no message"]
+
+
+async def test_a_point_is_handed_back_as_it_was_added(
+    flip: FlipClient, server: TelemetryServer, told: Told
+) -> None:
+    """Raw data of any form, another time zone, and what was not given."""
+    zone = timezone(timedelta(hours=-7))
+    added = TelemetryPoint(
+        device_id="inv-1",
+        start_time=datetime(2025, 1, 1, 12, tzinfo=zone),
+        duration_s=300,
+        last_is_online=False,
+        home_last_power_w=None,
+        oem_raw_data={"a": [1, {"b": None, "c": 2.5}], "d": "x", "e": True},
+    )
+    server.fails = lambda row: "no"
+    async with flip.telemetry.uploader(**told.callbacks()) as uploader:
+        await uploader.add(added)
+
+    assert told.rejected == [(added, "no")]
+    assert told.rejected[0][0].start_time.utcoffset() == timedelta(hours=-7)
+    assert told.rejected[0][0].solar_last_power_w is UNSET
 
 
 async def test_a_callback_may_be_async_and_may_fail(

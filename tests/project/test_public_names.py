@@ -102,7 +102,10 @@ def test_importing_is_light() -> None:
 
 
 def test_points_in_memory_load_no_database() -> None:
-    assert "sqlite3" not in imported_by("from flip_async.telemetry import MemoryOutbox")
+    # Not sqlite3 itself: where coverage is measured, coverage has loaded it.
+    modules = imported_by("from flip_async.telemetry import MemoryOutbox")
+
+    assert not {"flip_async.telemetry._sqlite", "flip_async._storage"} & modules
 
 
 def test_no_module_is_imported_from_the_top() -> None:

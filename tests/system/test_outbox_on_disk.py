@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flip_async import PRODUCTION, SANDBOX, FlipClient, errors
+from flip_async import PRODUCTION, SANDBOX, FlipClient, _storage, errors
 from flip_async.emulator import Emulator
 from flip_async.telemetry import Draft, SqliteOutbox
 from tests.support.telemetry import TelemetryServer, commission_batteries, number_of, point
@@ -298,6 +298,73 @@ async def test_a_disk_that_is_full_for_a_while_costs_no_point(
         await uploader.flush(timeout_s=30)
 
     assert server.numbers() == [0, 1]
+
+
+async def test_a_disk_that_never_works_again_does_not_hold_up_closing(
+    flip: FlipClient, server: TelemetryServer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = SqliteOutbox(path)
+    async with asyncio.timeout(30):
+        async with flip.telemetry.uploader(
+            outbox=outbox, max_delay_s=0.01, close_timeout_s=0.2
+        ) as uploader:
+            await uploader.add(point(0))
+
+            def broken(*arguments: object) -> None:
+                raise sqlite3.OperationalError("disk I/O error")
+
+            for job in ("_settle", "_give_back", "_let_go"):
+                monkeypatch.setattr(outbox, job, broken)
+            while not server.accepted:
+                await asyncio.sleep(0.01)
+
+    assert server.numbers() == [0]
+
+
+async def test_a_file_that_somebody_holds_fails_all_who_wait_at_once(
+    flip: FlipClient, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one after the other, each with a wait of its own."""
+    monkeypatch.setattr(_storage, "_BUSY_TIMEOUT_S", 0.2)
+    async with flip.telemetry.uploader(outbox=SqliteOutbox(path), max_delay_s=100) as uploader:
+        with sqlite3.connect(path, isolation_level=None) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            outcomes = await asyncio.gather(
+                *(uploader.add(point(number)) for number in range(20)), return_exceptions=True
+            )
+            holder.execute("ROLLBACK")
+        holder.close()
+        await uploader.add(point(99))
+
+    assert {type(outcome) for outcome in outcomes} == {errors.StorageError}
+    assert "locked" in str(outcomes[0])
+
+
+async def test_whoever_waits_for_room_on_disk_when_the_uploader_is_left_is_told(
+    flip: FlipClient, server: TelemetryServer, path: Path
+) -> None:
+    server.next_answers += [httpx.Response(403)] * 100
+    async with flip.telemetry.uploader(
+        outbox=SqliteOutbox(path, max_points=1), close_timeout_s=0.1
+    ) as uploader:
+        await uploader.add(point(0))
+        waiting = asyncio.create_task(uploader.add(point(1)))
+        await asyncio.sleep(0.05)
+
+    with pytest.raises((errors.ClientClosedError, errors.StorageError)):
+        await waiting
+
+
+async def test_opening_can_be_cancelled(flip: FlipClient, path: Path) -> None:
+    outbox = SqliteOutbox(path)
+    opening = asyncio.create_task(outbox.open(origin="https://x", endpoint="y", in_order=False))
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+
+    with pytest.raises(errors.StorageError, match="is closed"):
+        await outbox.look()
 
 
 async def test_a_store_that_fails_tells_the_one_who_adds(

@@ -65,6 +65,32 @@ def _decoder(kind: Hashable) -> Callable[[bytes], object]:
     return msgspec.json.Decoder(cast("type[object]", kind), dec_hook=_decode_other).decode
 
 
+@attrs.frozen
+class Unreadable:
+    """Why a document cannot be read.
+
+    Attributes:
+        reason: What is wrong; shows no value.
+        place: Where in the document (`$[3].id`), or `None` where the whole is none.
+    """
+
+    reason: str
+    place: str | None
+
+
+def parse(document: bytes, kind: type[T]) -> T | Unreadable:
+    """Read a document of somebody else; what is wrong with it is a value."""
+    try:
+        return cast("T", _decoder(cast("Hashable", kind))(document))
+    except msgspec.ValidationError as error:
+        text = str(error)
+        match = _PLACE.search(text)
+        place = match["place"] if match else "$"
+        return Unreadable(f"{place}: {_PLACE.sub('', text)}", place)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return Unreadable(f"not JSON ({type(error).__name__}, {len(document)} bytes)", None)
+
+
 def decode(
     response: httpx.Response, kind: type[T], *, method: str, path: str, attempts: int = 1
 ) -> T:
@@ -73,20 +99,13 @@ def decode(
     Raises:
         DecodeError: It is not JSON, or has another form; says where in the document.
     """
-    place: str | None = None
-    try:
-        return cast("T", _decoder(cast("Hashable", kind))(response.content))
-    except msgspec.ValidationError as error:
-        text = str(error)
-        match = _PLACE.search(text)
-        place = match["place"] if match else "$"
-        reason = f"{place}: {_PLACE.sub('', text)}"
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        reason = f"not JSON ({type(error).__name__}, {len(response.content)} bytes)"
+    result = parse(response.content, kind)
+    if not isinstance(result, Unreadable):
+        return result
     raise DecodeError(
-        f"cannot read the answer: {reason}",
+        f"cannot read the answer: {result.reason}",
         response=response,
-        document_path=place,
+        document_path=result.place,
         method=method,
         path=path,
         attempts=attempts,

@@ -10,6 +10,7 @@ from typing import Final, Literal, get_args
 import attrs
 
 from flip_async._clock import Clock, SystemClock
+from flip_async._leases import Leases
 from flip_async._options import check_count, check_seconds
 from flip_async._storage import Format, Storage
 from flip_async.errors import (
@@ -34,9 +35,7 @@ _FORMAT: Final = Format(
     version=1,
     schema=(
         "CREATE TABLE home (origin TEXT NOT NULL, endpoint TEXT NOT NULL)",
-        """CREATE TABLE claims (
-            id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, lease_until REAL NOT NULL
-        )""",
+        Leases.SCHEMA,
         # AUTOINCREMENT: an id is never given again, so that `flush` knows what came after it.
         """CREATE TABLE points (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -64,19 +63,11 @@ _TAKE_IN_ORDER: Final = """
     AND (?1 OR device NOT IN (SELECT device FROM points WHERE claim IS NULL AND refused = 1))
     ORDER BY id LIMIT ?2
 """
-_CLAIM: Final = "UPDATE points SET claim = ? WHERE id IN (SELECT value FROM json_each(?))"
 _SETTLE: Final = "DELETE FROM points WHERE id IN (SELECT value FROM json_each(?))"
 _GIVE_BACK: Final = """
     UPDATE points SET claim = NULL, refused = max(refused, ?)
     WHERE id IN (SELECT value FROM json_each(?))
     AND claim IN (SELECT id FROM claims WHERE owner = ?)
-"""
-_LET_GO: Final = """
-    UPDATE points SET claim = NULL WHERE claim IN (SELECT id FROM claims WHERE owner = ?)
-"""
-_END_EMPTY_CLAIMS: Final = """
-    DELETE FROM claims WHERE owner = ?
-    AND NOT EXISTS (SELECT 1 FROM points WHERE points.claim = claims.id)
 """
 _OLDEST: Final = """
     SELECT accepted_at FROM points WHERE claim IS NULL AND refused = ? ORDER BY id LIMIT 1
@@ -119,10 +110,9 @@ class SqliteOutbox:
         if when_full not in get_args(WhenFull):
             raise InvalidArgumentError("is 'wait' or 'raise'", field="when_full")
         self._storage: Final = Storage(path, _FORMAT, survive_power_cut=survive_power_cut)
-        self._owner: Final = os.urandom(8).hex()
+        self._leases: Final = Leases("points", lease_s)
         self._max: Final = max_points
         self._waits: Final = when_full == "wait"
-        self._lease_s: Final = lease_s
         self._clock: Final = clock or SystemClock()
         self._depth = Depth()
         self._in_order = False
@@ -136,7 +126,7 @@ class SqliteOutbox:
     @property
     def look_every_s(self) -> float | None:
         """Often enough to keep the lease."""
-        return min(_LOOK_S, self._lease_s / 3)
+        return min(_LOOK_S, self._leases.lease_s / 3)
 
     @property
     def depth(self) -> Depth:
@@ -207,17 +197,11 @@ class SqliteOutbox:
 
     def _claim(self, db: sqlite3.Connection, most: int) -> tuple[list[Entry], float | None]:
         now = self._clock.wall()
-        _free_what_others_left(db, now)
+        self._leases.free_what_others_left(db, now)
         refused, fresh = self._take(db, 1, most), self._take(db, 0, most)
         share = min(len(refused), max(most // 2, most - len(fresh)))
         entries = fresh[: most - share] + refused[:share]
-        if entries:
-            claim = db.execute(
-                "INSERT INTO claims (owner, lease_until) VALUES (?, ?)",
-                (self._owner, now + self._lease_s),
-            ).lastrowid
-            ids = json.dumps([entry.id for entry in entries])
-            db.execute(_CLAIM, (claim, ids))
+        self._leases.take(db, [entry.id for entry in entries], now)
         return entries, _oldest_at(db)
 
     def _take(self, db: sqlite3.Connection, refused: int, most: int) -> list[Entry]:
@@ -235,7 +219,7 @@ class SqliteOutbox:
     def _settle(self, db: sqlite3.Connection, ids: str) -> None:
         # Also what another process has claimed since: it is sent, and need not be twice.
         db.execute(_SETTLE, (ids,))
-        db.execute(_END_EMPTY_CLAIMS, (self._owner,))
+        self._leases.end_empty(db)
 
     async def give_back(self, ids: Sequence[int], *, refused: bool) -> None:
         """Let points wait again; see `Outbox`."""
@@ -249,8 +233,8 @@ class SqliteOutbox:
         )
 
     def _give_back(self, db: sqlite3.Connection, ids: str, refused: bool) -> int:
-        given = db.execute(_GIVE_BACK, (int(refused), ids, self._owner)).rowcount
-        db.execute(_END_EMPTY_CLAIMS, (self._owner,))
+        given = db.execute(_GIVE_BACK, (int(refused), ids, self._leases.owner)).rowcount
+        self._leases.end_empty(db)
         return given
 
     async def look(self) -> int | None:
@@ -260,10 +244,8 @@ class SqliteOutbox:
 
     def _look(self, db: sqlite3.Connection) -> tuple[int | None, Depth]:
         now = self._clock.wall()
-        db.execute(
-            "UPDATE claims SET lease_until = ? WHERE owner = ?", (now + self._lease_s, self._owner)
-        )
-        _free_what_others_left(db, now)
+        self._leases.renew(db, now)
+        self._leases.free_what_others_left(db, now)
         (waiting,) = db.execute("SELECT count(*) FROM points WHERE claim IS NULL").fetchone()
         (first_id,) = db.execute("SELECT min(id) FROM points").fetchone()
         return first_id, Depth(waiting, _oldest_at(db))
@@ -271,14 +253,10 @@ class SqliteOutbox:
     async def aclose(self) -> None:
         """Let claimed points wait again, for others, and close the file."""
         try:
-            await self._storage.run(self._let_go)
+            await self._storage.run(self._leases.let_go)
         except StorageError as error:
             logger.warning("the claims in an outbox stay until their lease ends: %s", error)
         await self._storage.aclose()
-
-    def _let_go(self, db: sqlite3.Connection) -> None:
-        db.execute(_LET_GO, (self._owner,))
-        db.execute("DELETE FROM claims WHERE owner = ?", (self._owner,))
 
 
 def _settle_in(db: sqlite3.Connection, origin: str, endpoint: str) -> tuple[str, str]:
@@ -308,13 +286,6 @@ def _insert(db: sqlite3.Connection, rows: Sequence[tuple[str, bytes, float]], mo
     db.executemany("INSERT INTO points (device, body, accepted_at) VALUES (?, ?, ?)", rows)
     last_id = db.execute("SELECT last_insert_rowid()").fetchone()[0]
     return Kept(len(rows), last_id, is_full)
-
-
-def _free_what_others_left(db: sqlite3.Connection, now: float) -> None:
-    ended = [row[0] for row in db.execute("SELECT id FROM claims WHERE lease_until < ?", (now,))]
-    for claim in ended:
-        db.execute("UPDATE points SET claim = NULL WHERE claim = ?", (claim,))
-        db.execute("DELETE FROM claims WHERE id = ?", (claim,))
 
 
 def _oldest_at(db: sqlite3.Connection) -> float | None:

@@ -1,7 +1,6 @@
 """Points in, batches out."""
 
 import asyncio
-import inspect
 import logging
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -10,7 +9,9 @@ from typing import Final, Generic, Literal, Self, TypeVar
 
 import attrs
 
+from flip_async._callbacks import tell
 from flip_async._clock import Clock
+from flip_async._insisting import Insisting
 from flip_async._options import check_count, check_seconds
 from flip_async._secret import shape
 from flip_async.errors import (
@@ -25,7 +26,6 @@ from flip_async.models.telemetry import LARGEST_BATCH, TelemetryResult
 from flip_async.telemetry._batcher import Batching
 from flip_async.telemetry._delivery import Post, Send, Tally
 from flip_async.telemetry._gate import Gate
-from flip_async.telemetry._insisting import Insisting
 from flip_async.telemetry._outbox import Draft, Kept, Outbox
 from flip_async.telemetry._points import PointKind
 from flip_async.telemetry._pump import Pump
@@ -303,13 +303,13 @@ class TelemetryUploader(Generic[P]):
             logger.warning(text, len(rejected), rejected[0][1])
             return
         for point, why in rejected:
-            await _call(on_rejected, point, why)
+            await tell(logger, on_rejected, point, why)
 
     async def _tell_undelivered(self, points: Sequence[P], error: FlipError) -> None:
         logger.error("%d points are given up: %s", len(points), error)
         self._unreported.extend(points[: _POINTS_KEPT - len(self._unreported)])
         if self._options.on_undelivered is not None:
-            await _call(self._options.on_undelivered, points, error)
+            await tell(logger, self._options.on_undelivered, points, error)
 
     # Life
 
@@ -406,13 +406,3 @@ class TelemetryUploader(Generic[P]):
                 ResourceWarning,
                 source=self,
             )
-
-
-async def _call(callback: Callable[..., Awaitable[None] | None], *arguments: object) -> None:
-    """Tell a user; what the user's code raises is logged, and stops nothing."""
-    try:
-        result = callback(*arguments)
-        if inspect.isawaitable(result):
-            await result
-    except Exception:
-        logger.exception("a callback of the uploader failed")

@@ -313,8 +313,9 @@ async def test_a_disk_that_never_works_again_does_not_hold_up_closing(
             def broken(*arguments: object) -> None:
                 raise sqlite3.OperationalError("disk I/O error")
 
-            for job in ("_settle", "_give_back", "_let_go"):
+            for job in ("_settle", "_give_back"):
                 monkeypatch.setattr(outbox, job, broken)
+            monkeypatch.setattr(outbox._leases, "let_go", broken)
             while not server.accepted:
                 await asyncio.sleep(0.01)
 

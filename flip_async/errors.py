@@ -24,7 +24,16 @@ FlipError
 │   ├── TokenResponseError          its answer is no token
 │   └── TokenUnavailableError       it could not be reached, or is overloaded
 ├── UndeliveredTelemetryError       accepted points could not be sent
-└── StorageError                    a file of points cannot be read or written
+├── WebhookError                    a webhook is refused
+│   ├── WebhookHeaderError          one of its three headers is of no use
+│   │   ├── MissingWebhookHeaderError     it is not there
+│   │   └── MalformedWebhookHeaderError   it cannot be read
+│   ├── WebhookSignatureError       it is not signed with a key of ours
+│   ├── WebhookTimestampError       signed at another time than now
+│   │   ├── WebhookTooOldError      too long ago
+│   │   └── WebhookTooNewError      in the future
+│   └── WebhookBodyError            signed well, but no event can be read from it
+└── StorageError                    a file of points or webhooks cannot be read or written
     └── OutboxFullError             there is no room for more points
 ```
 """
@@ -51,6 +60,8 @@ __all__ = [
     "FieldError",
     "FlipError",
     "InvalidArgumentError",
+    "MalformedWebhookHeaderError",
+    "MissingWebhookHeaderError",
     "NotFoundError",
     "OutboxFullError",
     "OutcomeUnknownError",
@@ -66,6 +77,13 @@ __all__ = [
     "TransportError",
     "UndeliveredTelemetryError",
     "UnprocessableEntityError",
+    "WebhookBodyError",
+    "WebhookError",
+    "WebhookHeaderError",
+    "WebhookSignatureError",
+    "WebhookTimestampError",
+    "WebhookTooNewError",
+    "WebhookTooOldError",
     "from_response",
 ]
 
@@ -360,8 +378,76 @@ class UndeliveredTelemetryError(FlipError):
         self.points = points
 
 
+class WebhookError(FlipError):
+    """A webhook is refused: it is not Flip's, or cannot be read."""
+
+
+class WebhookHeaderError(WebhookError):
+    """One of the three headers of a webhook is of no use.
+
+    Attributes:
+        header: Its name: `Webhook-Id`, `Webhook-Timestamp` or `Webhook-Signature`.
+    """
+
+    header: str
+
+    def __init__(self, message: str, *, header: str) -> None:
+        super().__init__(f"{header} {message}")
+        self.header = header
+
+
+class MissingWebhookHeaderError(WebhookHeaderError):
+    """A header of a webhook is absent or empty."""
+
+
+class MalformedWebhookHeaderError(WebhookHeaderError):
+    """A header of a webhook cannot be read."""
+
+
+class WebhookSignatureError(WebhookError):
+    """None of a webhook's signatures was made with a key of ours, over this body."""
+
+
+class WebhookTimestampError(WebhookError):
+    """A webhook is signed well, but at another time than now: it may be played back.
+
+    Attributes:
+        age_s: How long ago it was signed, by this machine's clock, in seconds; below 0 for
+            one that is signed in the future.
+    """
+
+    age_s: float
+
+    def __init__(self, message: str, *, age_s: float) -> None:
+        super().__init__(message)
+        self.age_s = age_s
+
+
+class WebhookTooOldError(WebhookTimestampError):
+    """A webhook was signed too long ago."""
+
+
+class WebhookTooNewError(WebhookTimestampError):
+    """A webhook was signed in the future."""
+
+
+class WebhookBodyError(WebhookError):
+    """A webhook is signed well, but no event can be read from its body.
+
+    Attributes:
+        document_path: Where in the body the trouble is (`$.event_object.id`), or `None`
+            where the whole cannot be read.
+    """
+
+    document_path: str | None
+
+    def __init__(self, message: str, *, document_path: str | None) -> None:
+        super().__init__(message)
+        self.document_path = document_path
+
+
 class StorageError(FlipError):
-    """A file on disk that keeps points cannot be read or written."""
+    """A file on disk that keeps points or webhooks cannot be read or written."""
 
 
 class OutboxFullError(StorageError):

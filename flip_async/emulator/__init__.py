@@ -1,4 +1,4 @@
-"""A local Flip: OAuth host and API, in process or over a real socket.
+"""A local Flip: OAuth host, API and webhooks, in process or over a real socket.
 
 It runs as long as its context::
 
@@ -11,6 +11,7 @@ It needs the extra `emulator`: `pip install "flip-async[emulator]"`.
 try:
     from flip_async.emulator._emulator import Emulator
     from flip_async.emulator._faults import Cut
+    from flip_async.emulator._webhooks import WebhookDelivery
 except ModuleNotFoundError as _error:
     _missing = (_error.name or "").partition(".")[0]
     if _missing not in {"starlette", "uvicorn"}:
@@ -19,4 +20,4 @@ except ModuleNotFoundError as _error:
         f"flip_async.emulator needs {_missing}: pip install 'flip-async[emulator]'", name=_missing
     ) from None
 
-__all__ = ["Cut", "Emulator"]
+__all__ = ["Cut", "Emulator", "WebhookDelivery"]

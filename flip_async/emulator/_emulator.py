@@ -1,8 +1,9 @@
 """The emulator as a user sees it."""
 
 import asyncio
+import base64
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self, TypedDict, Unpack
 
@@ -13,9 +14,11 @@ from flip_async.emulator._app import make_app, make_routes
 from flip_async.emulator._faults import Cut, Fault, Faults
 from flip_async.emulator._oauth import OAuthClient
 from flip_async.emulator._server import InProcessTransport, SocketServer
+from flip_async.emulator._webhooks import PAUSES_S, WebhookDelivery, WebhookSender
 from flip_async.emulator._world import World
 
 IN_PROCESS_URL: Final = "http://flip.localhost"
+_TICK_S: Final = 0.1
 
 
 class ClientOptions(TypedDict, total=False):
@@ -44,11 +47,14 @@ class Emulator:
         max_limit: The most rows that a list gives in one page, whatever is asked for.
         on_telemetry: Is given each point that is accepted, which is then not kept: for
             more points than memory holds.
+        webhook_pauses_s: How long a webhook waits before each re-delivery, in seconds. There
+            are four at Flip; how long they wait is not documented.
 
     Attributes:
         api_key: A key that it accepts.
         client_id: Id of the OAuth client that it knows.
         client_secret: Secret of that client.
+        webhook_secret: What its webhooks are signed with.
     """
 
     def __init__(
@@ -61,10 +67,14 @@ class Emulator:
         scopes: Sequence[str] | None = None,
         max_limit: int | None = None,
         on_telemetry: Callable[[dict[str, object]], object] | None = None,
+        webhook_pauses_s: Sequence[float] = PAUSES_S,
     ) -> None:
         self.api_key: Final = f"fl_emulator_{secrets.token_hex(8)}"
         self.client_id: Final = "emulator"
         self.client_secret: Final = secrets.token_hex(16)
+        self.webhook_secret: Final = (
+            f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode('ascii')}"
+        )
         self._host: Final = host
         self._port: Final = port
         self._in_process: Final = in_process
@@ -79,6 +89,9 @@ class Emulator:
         )
         routes = make_routes(self._world, oauth)
         self._app: Final = Faults(make_app(routes), routes)
+        self._sender: Final = WebhookSender(self.webhook_secret, webhook_pauses_s)
+        self._world.listeners.append(self._sender.announce)
+        self._ticking: asyncio.Task[None] | None = None
         self._server: SocketServer | None = None
         self._transport: httpx.AsyncBaseTransport | None = None
 
@@ -123,6 +136,7 @@ class Emulator:
             "FLIP_OAUTH_URL": self.oauth_url,
             "FLIP_CLIENT_ID": self.client_id,
             "FLIP_CLIENT_SECRET": self.client_secret,
+            "FLIP_WEBHOOK_SECRET": self.webhook_secret,
         }
 
     # What it was asked, and what it knows
@@ -211,6 +225,59 @@ class Emulator:
         """The utility cancels an event."""
         self._world.grid.cancel(event_id)
 
+    def participate(self, event_id: str, *, is_participating: bool) -> None:
+        """The participant leaves an event, or comes back."""
+        event = self._world.grid.events_now()[event_id]
+        self._world.grid.participate(event, {"is_participating": is_participating})
+
+    @property
+    def commands(self) -> list[dict[str, object]]:
+        """All commands, as Flip has them now."""
+        return self._world.grid.commands_now()
+
+    # Webhooks
+
+    def register_webhook(
+        self,
+        url: str,
+        *,
+        event_types: Collection[str] | None = None,
+        copies: int = 1,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Tell by webhook what happens from now on, as if registered in the console.
+
+        A webhook is delivered when it is answered with 200 or 204 within five seconds; else
+        it is sent again, four times at the most.
+
+        Args:
+            url: Where to.
+            event_types: Only these; `None` for all.
+            copies: How many times to send each at the same moment: Flip may send one twice.
+            transport: How to get there: `httpx.ASGITransport(app)` for an application that
+                listens on no socket.
+        """
+        self._sender.register(url, event_types=event_types, copies=copies, transport=transport)
+
+    def send_webhook(self, event_type: str, event_object: Mapping[str, object]) -> None:
+        """Tell anything by webhook, such as `settings.apply`."""
+        self._sender.announce(event_type, dict(event_object), self._world.now())
+
+    @property
+    def webhooks(self) -> list[WebhookDelivery]:
+        """The webhooks that were sent, and what became of them."""
+        return list(self._sender.deliveries)
+
+    async def webhooks_settled(self) -> None:
+        """Wait until no webhook is on its way any more, nor waits to be sent again."""
+        await self._sender.settled()
+
+    async def _tick(self) -> None:
+        # Commands begin and end by themselves; `advance` moves the clock they go by.
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._world.grid.pass_time()
+
     # Misbehaviour
 
     @property
@@ -223,8 +290,9 @@ class Emulator:
         self._world.token_lifetime_s = seconds
 
     def advance(self, seconds: float) -> None:
-        """Move the emulator's own clock forward: its tokens age by that much."""
+        """Move the emulator's own clock forward: its tokens and commands age by that much."""
         self._world.advance(seconds)
+        self._world.grid.pass_time()
 
     def revoke_tokens(self) -> None:
         """Forget all access tokens and site tokens: they are answered 401."""
@@ -282,6 +350,7 @@ class Emulator:
         else:
             self._server = SocketServer(self._app, host=self._host, port=self._port)
             await self._server.start()
+        self._ticking = asyncio.create_task(self._tick())
         return self
 
     async def __aexit__(
@@ -290,6 +359,9 @@ class Emulator:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
+        await self._sender.stop()
         if self._server is not None:
             await self._server.stop()
             self._server = None

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 Json = dict[str, Any]  # a JSON object, whose values may be anything
+Announce = Callable[[str, str, Json], None]
+"""Is told an event type, the kind of object, and the object as it is now."""
 
 ACKNOWLEDGE_WITHIN_S: Final = 15 * 60
 
@@ -13,10 +15,12 @@ ACKNOWLEDGE_WITHIN_S: Final = 15 * 60
 class Grid:
     """Keeps events and commands; time is told to it."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], announce: Announce) -> None:
         self._now: Final = now
+        self._announce: Final = announce
         self._events: Final[dict[str, Json]] = {}
         self._commands: Final[dict[str, Json]] = {}
+        self._phases: Final[dict[str, str]] = {}  # of commands that are not over
 
     def dispatch(
         self,
@@ -49,6 +53,7 @@ class Grid:
             "created_at": iso(now),
             "updated_at": iso(now),
         }
+        self._announce("event.created", "event", self._events[event_id])
         for device_id in enrollment["device_ids"]:
             self._add_command(event_id, device_id, {**span, "battery_commands": battery_commands})
         return event_id
@@ -68,6 +73,8 @@ class Grid:
             "updated_at": now,
         }
         self._commands[str(command["id"])] = command
+        self._phases[str(command["id"])] = "waiting"
+        self._announce("command.created", "command", command)
 
     # Events
 
@@ -89,37 +96,65 @@ class Grid:
         if "is_participating" in body:
             event["is_participating"] = body["is_participating"]
             event["updated_at"] = iso(self._now())
-            self._change_commands(event, "OK" if body["is_participating"] else "OPT_OUT")
+            self._announce("event.updated", "event", event)
+            status = "OK" if body["is_participating"] else "OPT_OUT"
+            self._change_commands(event, status, "command.updated")
         return event
 
     def cancel(self, event_id: str) -> None:
         """The utility cancels an event."""
         event = self._events[event_id]
         event |= {"status": "CANCELED", "updated_at": iso(self._now())}
-        self._change_commands(event, "CANCELED")
+        self._announce("event.canceled", "event", event)
+        self._change_commands(event, "CANCELED", "command.canceled")
 
-    def _change_commands(self, event: Json, status: str) -> None:
+    def _change_commands(self, event: Json, status: str, event_type: str) -> None:
         for command in self._commands.values():
             if command["event_id"] == event["id"]:
                 now = iso(self._now())
                 command |= {"status": status, "device_status": "PENDING", "updated_at": now}
+                self._announce(event_type, "command", command)
 
     # Commands
 
     def commands_now(self) -> list[Json]:
-        """All commands; one that nobody acknowledged in time has failed, and is sent anew.
+        """All commands, as the time has left them."""
+        self.pass_time()
+        return list(self._commands.values())
 
-        How a failed one looks is not documented: its status here is assumed.
+    def pass_time(self) -> None:
+        """Let commands begin and end, and fail where nobody acknowledged them in time.
+
+        One that failed is sent anew. How it then looks is not documented: its status here
+        is assumed.
         """
-        due = self._now() - ACKNOWLEDGE_WITHIN_S
-        for command in list(self._commands.values()):
-            if command["device_status"] == "PENDING" and command["updated_at"] < iso(due):
+        now = iso(self._now())
+        for command_id in list(self._phases):
+            command = self._commands[command_id]
+            if self._acknowledge_by(command) < now:
                 reason = "Not acknowledged within 15 minutes"
                 command |= {"device_status": "FAILED_OFFLINE", "device_status_reason": reason}
+                del self._phases[command_id]
                 span = ("starts_at", "ends_at", "duration_s", "battery_commands")
                 what = {name: command[name] for name in span}
                 self._add_command(command["event_id"], command["device_id"], what)
-        return list(self._commands.values())
+                continue
+            if self._phases[command_id] == "waiting" and command["starts_at"] <= now:
+                self._phases[command_id] = "running"
+                self._announce_if_it_takes_place("command.started", command)
+            if command["ends_at"] <= now:
+                del self._phases[command_id]
+                self._announce_if_it_takes_place("command.ended", command)
+
+    def _acknowledge_by(self, command: Json) -> str:
+        if command["device_status"] != "PENDING":
+            return "9"  # later than any year of ours
+        changed_at = datetime.fromisoformat(command["updated_at"]).timestamp()
+        return iso(changed_at + ACKNOWLEDGE_WITHIN_S)
+
+    def _announce_if_it_takes_place(self, event_type: str, command: Json) -> None:
+        if command["status"] == "OK":
+            self._announce(event_type, "command", command)
 
     def command(self, command_id: str) -> Json | None:
         return self._commands.get(command_id)

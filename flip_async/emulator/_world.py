@@ -72,7 +72,8 @@ class World:
         self._clock: Final = SystemClock()
         self._ahead_s = 0.0
         self._sessions: Final[dict[str, str]] = {}
-        self.grid: Final = Grid(self.now)
+        self.listeners: Final[list[Callable[[str, Json, float], None]]] = []
+        self.grid: Final = Grid(self.now, self.announce)
 
     # Time
 
@@ -86,6 +87,11 @@ class World:
 
     def timestamp(self) -> str:
         return iso(self.now())
+
+    def announce(self, event_type: str, kind: str, row: Json) -> None:
+        """Tell what has happened, to whom it is told by webhook."""
+        for listener in self.listeners:
+            listener(event_type, {**row, "object_type": kind}, self.now())
 
     # Tokens
 
@@ -179,6 +185,7 @@ class World:
             enrollment["enrolled_at"] = self.timestamp()
         elif status == "UNENROLLED":
             enrollment["unenrolled_at"] = self.timestamp()
+        self.announce("enrollment.updated", "enrollment", enrollment)
 
     def update_site(self, site_id: str, changes: Json) -> Json:
         site = self.sites[site_id]
@@ -220,6 +227,7 @@ class World:
             "terms_and_conditions_version": wanted.get("terms_and_conditions_version"),
         }
         self.enrollments[str(enrollment["id"])] = enrollment
+        self.announce("enrollment.created", "enrollment", enrollment)
         return enrollment
 
 

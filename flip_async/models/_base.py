@@ -44,14 +44,51 @@ class OpenEnum(enum.StrEnum):
         # By value: Python 3.11.2, which Debian 12 has, looks a member up by its name.
         return type(self), (self._value_,)
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: object, handler: object) -> object:
+        from flip_async.models._pydantic import open_enum_schema_of
+
+        return open_enum_schema_of(core_schema, handler)
+
     @property
     def is_known(self) -> bool:
         """Whether this version of the SDK knows the value."""
         return self._value_ in type(self)._value2member_map_
 
 
+class Model:
+    """Base of all models: it lets pydantic, and so FastAPI, read, write and describe them.
+
+    Pydantic asks for this where it meets such a class; without it nothing is loaded.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: object, handler: Callable[[object], object]
+    ) -> object:
+        from flip_async.models._pydantic import core_schema_of
+
+        return core_schema_of(cls, handler)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: object, handler: object) -> object:
+        from flip_async.models._pydantic import json_schema_of
+
+        return json_schema_of(cls, core_schema, handler)
+
+
 class LenientDatetime(datetime):
     """A moment that the API may give as a day only, which is then its first moment in UTC."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: object, handler: Callable[[object], object]
+    ) -> object:
+        from flip_async.models._pydantic import lenient_datetime
+
+        return lenient_datetime(handler)
 
     @classmethod
     def parse(cls, text: str) -> "LenientDatetime":
@@ -68,7 +105,7 @@ class LenientDatetime(datetime):
         return datetime.combine(self.date(), self.time(), self.tzinfo)
 
 
-class HasInstants:
+class HasInstants(Model):
     """Base of the models of answers: an instant without a zone is one in UTC.
 
     The reference prints all of them with a zone; one that comes without must not become

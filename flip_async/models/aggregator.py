@@ -5,13 +5,13 @@ from datetime import datetime
 
 import attrs
 
-from flip_async.models._base import free_form, identifier, instant, many, one, text
+from flip_async.models._base import Model, free_form, identifier, instant, many, one, text
 from flip_async.models.devices import DeviceType, as_device_type
 from flip_async.models.sites import CommissionSite
 
 
 @attrs.frozen(kw_only=True)
-class FleetRecord:
+class FleetRecord(Model):
     """A record of a customer-relationship system.
 
     Attributes:
@@ -26,14 +26,14 @@ class FleetRecord:
 
 
 @attrs.frozen(kw_only=True)
-class FleetData:
+class FleetData(Model):
     """Records to push."""
 
     records: Sequence[FleetRecord] = attrs.field(metadata=many(FleetRecord, at_least=1))
 
 
 @attrs.frozen(kw_only=True)
-class AggregatorDevice:
+class AggregatorDevice(Model):
     """A device to be registered.
 
     Attributes:
@@ -52,7 +52,7 @@ class AggregatorDevice:
 
 
 @attrs.frozen(kw_only=True)
-class AggregatorCommission:
+class AggregatorCommission(Model):
     """A site to be registered with its devices, at least one."""
 
     site: CommissionSite = attrs.field(metadata=one(CommissionSite))

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import attrs
 
-from flip_async.models._base import UNSET, HasInstants, OpenEnum, UnsetType, text
+from flip_async.models._base import UNSET, HasInstants, Model, OpenEnum, UnsetType, text
 from flip_async.models.events import BatteryMode
 
 
@@ -38,7 +38,7 @@ def _device_status(value: DeviceStatus | str) -> DeviceStatus:
 
 
 @attrs.frozen(kw_only=True)
-class BatteryCommand:
+class BatteryCommand(Model):
     """What a battery shall do while a command runs.
 
     Attributes:
@@ -107,7 +107,7 @@ class Command(HasInstants):
 
 
 @attrs.frozen(kw_only=True)
-class CommandStatusUpdate:
+class CommandStatusUpdate(Model):
     """An acknowledgement.
 
     Attributes:

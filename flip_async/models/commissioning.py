@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from flip_async.models._base import UNSET, UnsetType, boolean, many, one
+from flip_async.models._base import UNSET, Model, UnsetType, boolean, many, one
 from flip_async.models.devices import DeviceCreate
 from flip_async.models.enrollments import Enrollment, EnrollmentCreate
 from flip_async.models.programs import Program
@@ -12,7 +12,7 @@ from flip_async.models.sites import CommissionSite
 
 
 @attrs.frozen(kw_only=True)
-class Commission:
+class Commission(Model):
     """A site to be commissioned with its devices.
 
     Attributes:
@@ -35,7 +35,7 @@ class Commission:
 
 
 @attrs.frozen(kw_only=True)
-class CommissionResult:
+class CommissionResult(Model):
     """What came of a commissioning.
 
     Attributes:

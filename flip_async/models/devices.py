@@ -8,6 +8,7 @@ from flip_async.models._base import (
     UNSET,
     HasInstants,
     LenientDatetime,
+    Model,
     OpenEnum,
     UnsetType,
     identifier,
@@ -31,7 +32,7 @@ def as_device_type(value: DeviceType | str) -> DeviceType:
 
 
 @attrs.frozen(kw_only=True)
-class DeviceBatteryAttributes:
+class DeviceBatteryAttributes(Model):
     """What is fixed when a battery is installed.
 
     Attributes:
@@ -50,7 +51,7 @@ class DeviceBatteryAttributes:
 
 
 @attrs.frozen(kw_only=True)
-class DeviceConfiguration:
+class DeviceConfiguration(Model):
     """Deprecated: what the user could set.
 
     Attributes:
@@ -61,7 +62,7 @@ class DeviceConfiguration:
 
 
 @attrs.frozen(kw_only=True)
-class DeviceCreate:
+class DeviceCreate(Model):
     """A device to be commissioned: the smallest thing that can be controlled by itself.
 
     Attributes:
@@ -96,7 +97,7 @@ class DeviceCreate:
 
 
 @attrs.frozen(kw_only=True)
-class DeviceAttributes:
+class DeviceAttributes(Model):
     """What is fixed when a device is installed, as answers have it.
 
     Attributes:
@@ -148,7 +149,7 @@ class Device(HasInstants):
 
 
 @attrs.frozen(kw_only=True)
-class DeviceUpdate:
+class DeviceUpdate(Model):
     """What changes in a device: a field that is `UNSET` stays.
 
     Attributes:

@@ -8,6 +8,7 @@ import attrs
 from flip_async.models._base import (
     UNSET,
     HasInstants,
+    Model,
     OpenEnum,
     UnsetType,
     boolean,
@@ -43,7 +44,7 @@ def _enroll_method(value: EnrollMethod | str) -> EnrollMethod:
 
 
 @attrs.frozen
-class ProgramSpecificAttribute:
+class ProgramSpecificAttribute(Model):
     """An answer to a field of a program's enrollment form.
 
     Attributes:
@@ -56,7 +57,7 @@ class ProgramSpecificAttribute:
 
 
 @attrs.frozen(kw_only=True)
-class EnrollmentCreate:
+class EnrollmentCreate(Model):
     """An enrollment to be made.
 
     Attributes:

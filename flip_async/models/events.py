@@ -8,6 +8,7 @@ import attrs
 from flip_async.models._base import (
     UNSET,
     HasInstants,
+    Model,
     OpenEnum,
     UnsetType,
     boolean,
@@ -61,7 +62,7 @@ class EventScheduleItem(HasInstants):
 
 
 @attrs.frozen(kw_only=True)
-class EventBatterySettings:
+class EventBatterySettings(Model):
     """Deprecated: limits for one device of an event.
 
     Attributes:
@@ -120,7 +121,7 @@ class Event(HasInstants):
 
 
 @attrs.frozen(kw_only=True)
-class EventUpdate:
+class EventUpdate(Model):
     """What changes in an event: a field that is `UNSET` stays.
 
     Attributes:

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import attrs
 
-from flip_async.models._base import HasInstants, OpenEnum
+from flip_async.models._base import HasInstants, Model, OpenEnum
 from flip_async.models.devices import DeviceType
 
 
@@ -17,7 +17,7 @@ class FormFieldType(OpenEnum):
 
 
 @attrs.frozen(kw_only=True)
-class EnrollmentFormField:
+class EnrollmentFormField(Model):
     """One thing that a program needs to know from the participant.
 
     Attributes:

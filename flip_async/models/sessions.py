@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import attrs
 
-from flip_async.models._base import UNSET, UnsetType, many, one
+from flip_async.models._base import UNSET, Model, UnsetType, many, one
 from flip_async.models.devices import DeviceCreate
 from flip_async.models.sites import CommissionSite
 
 
 @attrs.frozen(kw_only=True)
-class SessionCreate:
+class SessionCreate(Model):
     """A session to be made.
 
     Attributes:
@@ -28,7 +28,7 @@ class SessionCreate:
 
 
 @attrs.frozen(kw_only=True)
-class PortalSession:
+class PortalSession(Model):
     """A session of the portal. Its `repr` does not show the token.
 
     Attributes:

@@ -5,7 +5,7 @@ from typing import Final
 
 import attrs
 
-from flip_async.models._base import UNSET, HasInstants, UnsetType, identifier, text
+from flip_async.models._base import UNSET, HasInstants, Model, UnsetType, identifier, text
 
 STATE_CODES: Final = frozenset(
     [
@@ -111,7 +111,7 @@ class Site(HasInstants):
 
 
 @attrs.frozen(kw_only=True)
-class SiteUpdate:
+class SiteUpdate(Model):
     """What changes in a site: a field that is `UNSET` stays, one that is `None` is emptied.
 
     The fields are those of `Site`.

@@ -8,6 +8,7 @@ import attrs
 
 from flip_async.models._base import (
     UNSET,
+    Model,
     OpenEnum,
     UnsetType,
     boolean,
@@ -52,7 +53,7 @@ class TelemetryStatus(OpenEnum):
 
 
 @attrs.frozen(kw_only=True)
-class TelemetryPoint:
+class TelemetryPoint(Model):
     """What a battery measured in an interval; Flip wants one at least every five minutes.
 
     `last_…` is a momentary value at the interval's end, `…_total_energy_wh` a sum over
@@ -163,7 +164,7 @@ class TelemetryPoint:
 
 
 @attrs.frozen(kw_only=True)
-class TelemetryBatch:
+class TelemetryBatch(Model):
     """Points of one request, 1 to 1,000."""
 
     telemetry: Sequence[TelemetryPoint] = attrs.field(
@@ -172,7 +173,7 @@ class TelemetryBatch:
 
 
 @attrs.frozen(kw_only=True)
-class CounterBatch:
+class CounterBatch(Model):
     """Counter points of one request, 1 to 1,000; their fields are not documented."""
 
     telemetry: Sequence[Mapping[str, object]] = attrs.field(
@@ -181,7 +182,7 @@ class CounterBatch:
 
 
 @attrs.frozen(kw_only=True)
-class TelemetryResult:
+class TelemetryResult(Model):
     """What became of the point at the same place in the request.
 
     Attributes:

@@ -8,6 +8,7 @@ import attrs
 from flip_async.models._base import (
     UNSET,
     HasInstants,
+    Model,
     OpenEnum,
     UnsetType,
     boolean,
@@ -44,7 +45,7 @@ def _status(value: EnrollmentStatus | str | UnsetType) -> EnrollmentStatus | Uns
 
 
 @attrs.frozen(kw_only=True)
-class UtilityGroup:
+class UtilityGroup(Model):
     """A group of enrollments; the caller chooses the id.
 
     Attributes:
@@ -57,7 +58,7 @@ class UtilityGroup:
 
 
 @attrs.frozen(kw_only=True)
-class UtilitySite:
+class UtilitySite(Model):
     """A site as utilities see it.
 
     Attributes:
@@ -72,7 +73,7 @@ class UtilitySite:
 
 
 @attrs.frozen(kw_only=True)
-class UtilityAttribute:
+class UtilityAttribute(Model):
     """An answer to a field of the program's enrollment form.
 
     Attributes:
@@ -118,14 +119,14 @@ class UtilityEnrollment(HasInstants):
 
 
 @attrs.frozen(kw_only=True)
-class UtilityEnrollments:
+class UtilityEnrollments(Model):
     """The answer that holds a list of them."""
 
     enrollments: list[UtilityEnrollment]
 
 
 @attrs.frozen(kw_only=True)
-class UtilityEnrollmentUpdate:
+class UtilityEnrollmentUpdate(Model):
     """What changes in an enrollment: a field that is `UNSET` stays.
 
     Attributes:
@@ -177,7 +178,7 @@ class UtilityAction(HasInstants):
 
 
 @attrs.frozen(kw_only=True)
-class UtilityEventCreate:
+class UtilityEventCreate(Model):
     """An event to be dispatched.
 
     Attributes:
@@ -225,7 +226,7 @@ class UtilityEvent(HasInstants):
 
 
 @attrs.frozen(kw_only=True)
-class UtilityEventSite:
+class UtilityEventSite(Model):
     """How a site took part in an event.
 
     Attributes:
@@ -291,14 +292,14 @@ class UtilityTelemetryPoint(HasInstants):
 
 
 @attrs.frozen(kw_only=True)
-class UtilityTelemetry:
+class UtilityTelemetry(Model):
     """The answer that holds a list of points."""
 
     telemetry: list[UtilityTelemetryPoint]
 
 
 @attrs.frozen(kw_only=True)
-class UtilityTelemetryQuery:
+class UtilityTelemetryQuery(Model):
     """Which points to give.
 
     Attributes:

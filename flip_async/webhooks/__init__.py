@@ -1,0 +1,60 @@
+"""Webhooks: checking and reading them, handling each once, and acting on commands.
+
+`verify` is all that is needed to read one; `flip_async.fastapi.webhook_router` does the rest
+in a FastAPI application, `WebhookReceiver` in any other; a `CommandProcessor` is where a
+device maker says what a device does with a command.
+"""
+
+from typing import TYPE_CHECKING
+
+from flip_async.webhooks._events import (
+    AnyEvent,
+    CommandEvent,
+    EnrollmentEvent,
+    GridEvent,
+    SettingsEvent,
+    UnknownEvent,
+    WebhookEvent,
+)
+from flip_async.webhooks._handlers import Handlers
+from flip_async.webhooks._inbox import Claim, Inbox, InboxEntry, Letter
+from flip_async.webhooks._jobs import CommandFailed
+from flip_async.webhooks._processor import CommandProcessor
+from flip_async.webhooks._receiver import Reply, WebhookReceiver
+from flip_async.webhooks._signature import SigningKeys, sign
+from flip_async.webhooks._verify import verify
+
+if TYPE_CHECKING:
+    from flip_async.webhooks._sqlite import SqliteInbox
+
+__all__ = [
+    "AnyEvent",
+    "Claim",
+    "CommandEvent",
+    "CommandFailed",
+    "CommandProcessor",
+    "EnrollmentEvent",
+    "GridEvent",
+    "Handlers",
+    "Inbox",
+    "InboxEntry",
+    "Letter",
+    "Reply",
+    "SettingsEvent",
+    "SigningKeys",
+    "SqliteInbox",
+    "UnknownEvent",
+    "WebhookEvent",
+    "WebhookReceiver",
+    "sign",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    # sqlite3 is for those who keep webhooks on disk.
+    if name == "SqliteInbox":
+        from flip_async.webhooks._sqlite import SqliteInbox
+
+        return SqliteInbox
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

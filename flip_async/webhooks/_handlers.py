@@ -1,0 +1,144 @@
+"""Which function takes which event."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar, cast, overload
+
+from flip_async._callbacks import check_async, name_of
+from flip_async.errors import ConfigurationError
+from flip_async.webhooks._events import (
+    KINDS,
+    AnyEvent,
+    CommandEvent,
+    CommandEventType,
+    EnrollmentEvent,
+    EnrollmentEventType,
+    GridEvent,
+    GridEventType,
+    SettingsEvent,
+    SettingsEventType,
+    UnknownEvent,
+)
+
+logger: Final = logging.getLogger("flip_async.webhooks")
+
+E = TypeVar("E")
+Handler = Callable[[E], Awaitable[None]]
+GridHandler = TypeVar("GridHandler", bound=Handler[GridEvent])
+CommandHandler = TypeVar("CommandHandler", bound=Handler[CommandEvent])
+EnrollmentHandler = TypeVar("EnrollmentHandler", bound=Handler[EnrollmentEvent])
+SettingsHandler = TypeVar("SettingsHandler", bound=Handler[SettingsEvent])
+UnknownHandler = TypeVar("UnknownHandler", bound=Handler[UnknownEvent])
+
+
+class Handlers:
+    """A registry: one function for each event type.
+
+    ::
+
+        handlers = Handlers()
+
+        @handlers.on("enrollment.updated")
+        async def enrolled(event: EnrollmentEvent) -> None: ...
+
+    A function that returns has handled the event; whatever it raises, the event comes again.
+    It may come again after a success too, around a crash: what a function does, it should be
+    able to do twice. An event that nobody is registered for is passed over.
+    """
+
+    def __init__(self) -> None:
+        self._by_type: Final[dict[str, Handler[Any]]] = {}
+        self._unknown: Handler[UnknownEvent] | None = None
+        self._winding_down: Final[list[Callable[[], None]]] = []
+
+    @overload
+    def on(self, event_type: GridEventType) -> Callable[[GridHandler], GridHandler]: ...
+    @overload
+    def on(self, event_type: CommandEventType) -> Callable[[CommandHandler], CommandHandler]: ...
+    @overload
+    def on(
+        self, event_type: EnrollmentEventType
+    ) -> Callable[[EnrollmentHandler], EnrollmentHandler]: ...
+    @overload
+    def on(self, event_type: SettingsEventType) -> Callable[[SettingsHandler], SettingsHandler]: ...
+    def on(self, event_type: str) -> Callable[[Any], Any]:
+        """Register the function that takes events of a type.
+
+        Args:
+            event_type: One of those that Flip documents, such as `command.created`; for
+                others there is `on_unknown`.
+
+        Returns:
+            A decorator for an `async def` with one argument, the event.
+
+        Raises:
+            ConfigurationError: There is no such type, it is taken, or what is decorated is
+                no `async def`.
+        """
+        if event_type not in KINDS:
+            raise ConfigurationError(
+                f"{event_type!r} is no event type that Flip documents ({', '.join(KINDS)}): "
+                "on_unknown takes all others"
+            )
+
+        def register(function: Handler[Any]) -> Handler[Any]:
+            check_async(function, field=f"the handler of {event_type}")
+            taken = self._by_type.get(event_type)
+            if taken is not None:
+                raise ConfigurationError(
+                    f"{event_type} has a handler, {name_of(taken)}: call {name_of(function)} "
+                    "from there"
+                )
+            self._by_type[event_type] = function
+            return function
+
+        return register
+
+    def on_unknown(self, function: UnknownHandler) -> UnknownHandler:
+        """Register the function that takes events of a type that is newer than this version.
+
+        Raises:
+            ConfigurationError: There is one, or this one is no `async def`.
+        """
+        check_async(function, field="the handler of unknown events")
+        if self._unknown is not None:
+            raise ConfigurationError(f"unknown events have a handler, {name_of(self._unknown)}")
+        self._unknown = function
+        return function
+
+    async def dispatch(self, event: AnyEvent) -> None:
+        """Give an event to its function, and wait for that.
+
+        Args:
+            event: What `verify` gave.
+
+        Raises:
+            Exception: Whatever the function raises.
+        """
+        if isinstance(event, UnknownEvent):
+            handler = cast("Handler[AnyEvent] | None", self._unknown)
+        else:
+            handler = self._by_type.get(event.event_type)
+        if handler is None:
+            logger.debug("%s %s: no handler", event.event_type, event.webhook_id)
+            return
+        await handler(event)
+
+    def on_winding_down(self, callback: Callable[[], None]) -> None:
+        """Be told when events will soon not be waited for any more.
+
+        A handler that waits for a long time on purpose, as the `CommandProcessor` does
+        between two tries, ends its wait then.
+
+        Args:
+            callback: What to call; it must not block.
+        """
+        self._winding_down.append(callback)
+
+    def wind_down(self) -> None:
+        """Tell those who wanted to be told; for whoever delivers events, before it closes."""
+        for callback in self._winding_down:
+            callback()
+
+    def __repr__(self) -> str:
+        return f"<Handlers {', '.join(self._by_type) or 'none'}>"

@@ -1,0 +1,229 @@
+"""Which version of a command is to be handled [W3]; no loop, no mock."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flip_async.models import Command, CommandStatus, DeviceStatus
+from flip_async.webhooks._ledger import Ledger, Verdict, Window
+from tests.support.webhooks import command_row
+
+NOW = datetime(2025, 7, 15, 14, 5, tzinfo=UTC)
+BASE: Command = msgspec.convert(command_row(), Command)
+
+
+def command(minute: float = 0, **changes: Any) -> Command:
+    return attrs.evolve(
+        BASE,
+        **{
+            "updated_at": NOW + timedelta(minutes=minute),
+            "starts_at": NOW + timedelta(hours=1),
+            "ends_at": NOW + timedelta(hours=3),
+            **changes,
+        },
+    )
+
+
+CANCELED = {"status": CommandStatus.CANCELED}
+OK = {"device_status": DeviceStatus.OK}
+
+
+def test_a_new_command_is_handled() -> None:
+    assert Ledger().take(command(), NOW) is Verdict.HANDLE
+
+
+def test_the_same_version_is_handled_once() -> None:
+    """It may come by webhook, twice, and with the next list."""
+    ledger = Ledger()
+    ledger.take(command(), NOW)
+
+    assert ledger.take(command(), NOW) is Verdict.KNOWN
+    assert ledger.take(command(object_type=None), NOW) is Verdict.KNOWN
+
+
+def test_a_newer_version_is_handled_and_an_older_one_is_not() -> None:
+    ledger = Ledger()
+    ledger.take(command(1), NOW)
+
+    assert ledger.take(command(2, **CANCELED), NOW) is Verdict.HANDLE
+    assert ledger.take(command(1), NOW) is Verdict.KNOWN
+    assert ledger.take(command(0), NOW) is Verdict.KNOWN
+
+
+def test_a_command_that_asks_for_nothing_only_updates_what_is_known() -> None:
+    ledger = Ledger()
+
+    assert ledger.take(command(1, **OK), NOW) is Verdict.NOT_ASKED
+    assert ledger.take(command(0), NOW) is Verdict.KNOWN
+    assert ledger.take(command(2), NOW) is Verdict.HANDLE
+
+
+@pytest.mark.parametrize("ends_at", [NOW, NOW - timedelta(seconds=1)])
+def test_a_command_whose_end_is_past_is_not_handled(ends_at: datetime) -> None:
+    assert Ledger().take(command(ends_at=ends_at), NOW) is Verdict.OVER
+
+
+def test_a_command_without_an_end_is_never_over() -> None:
+    assert Ledger().take(command(ends_at=None), NOW + timedelta(days=9)) is Verdict.HANDLE
+
+
+# Whole seconds
+
+
+def test_a_cancelation_in_the_same_second_is_newer() -> None:
+    ledger = Ledger()
+    ledger.take(command(), NOW)
+
+    assert ledger.take(command(**CANCELED), NOW) is Verdict.HANDLE
+
+
+def test_what_was_canceled_in_the_same_second_does_not_come_back() -> None:
+    """Neither by a re-delivery nor by a first delivery that was overtaken."""
+    for overtaken in (False, True):
+        ledger = Ledger()
+        if not overtaken:
+            ledger.take(command(), NOW)
+        ledger.take(command(**CANCELED), NOW)
+
+        assert ledger.take(command(), NOW) is Verdict.KNOWN
+
+
+def test_a_change_in_the_same_second_is_newer() -> None:
+    ledger = Ledger()
+    ledger.take(command(), NOW)
+    later = {"starts_at": NOW + timedelta(hours=2)}
+
+    assert ledger.take(command(**later), NOW) is Verdict.HANDLE
+    assert ledger.take(command(), NOW) is Verdict.KNOWN
+    assert ledger.take(command(**later), NOW) is Verdict.KNOWN
+
+
+# Acknowledgements
+
+
+def test_the_answer_to_an_acknowledgement_counts_as_handled() -> None:
+    """The PATCH raises `updated_at`, and a list or a webhook that shows it is no news."""
+    ledger = Ledger()
+    ledger.take(command(0), NOW)
+
+    assert ledger.acknowledged(command(0), command(1, **OK)) is None
+    assert ledger.take(command(0.5), NOW) is Verdict.KNOWN
+    assert ledger.take(command(1, **OK), NOW) is Verdict.KNOWN
+    assert ledger.take(command(2, **CANCELED), NOW) is Verdict.HANDLE
+
+
+def test_an_answer_that_shows_a_cancelation_is_handled_after_all() -> None:
+    """Flip takes the acknowledgement for one of the cancelation, and will not ask again.
+
+    The webhook of the cancelation, which comes later, is older than the answer.
+    """
+    ledger = Ledger()
+    ledger.take(command(0), NOW)
+    answer = command(2, **CANCELED, **OK)
+
+    assert ledger.acknowledged(command(0), answer) == answer
+    assert ledger.take(command(1, **CANCELED), NOW) is Verdict.KNOWN
+    assert ledger.acknowledged(answer, command(3, **CANCELED, **OK)) is None
+
+
+def test_an_answer_that_is_older_than_what_is_known_changes_nothing() -> None:
+    ledger = Ledger()
+    ledger.take(command(0), NOW)
+    ledger.take(command(5, **CANCELED), NOW)
+
+    assert ledger.acknowledged(command(0), command(1, **OK)) is None
+    assert ledger.take(command(5, **CANCELED), NOW) is Verdict.KNOWN
+
+
+def test_a_cancelation_in_the_second_of_the_acknowledgement_is_newer() -> None:
+    ledger = Ledger()
+    ledger.take(command(0), NOW)
+    ledger.acknowledged(command(0), command(1, **OK))
+
+    assert ledger.take(command(1, **CANCELED), NOW) is Verdict.HANDLE
+
+
+def test_a_server_that_leaves_updated_at_as_it_is_does_no_harm() -> None:
+    ledger = Ledger()
+    ledger.take(command(0), NOW)
+
+    assert ledger.acknowledged(command(0), command(0, **OK)) is None
+    assert ledger.take(command(0), NOW) is Verdict.KNOWN
+
+
+def test_what_was_not_handled_is_new_again() -> None:
+    ledger = Ledger()
+    ledger.take(command(), NOW)
+    ledger.forget(BASE.id)
+
+    assert ledger.take(command(), NOW) is Verdict.HANDLE
+
+
+def test_the_memory_is_bounded() -> None:
+    ledger = Ledger(at_most=3)
+    for number in range(10):
+        ledger.take(command(id=str(number)), NOW)
+
+    assert len(ledger._known) == 3
+    assert ledger.take(command(id="9"), NOW) is Verdict.KNOWN
+    assert ledger.take(command(id="0"), NOW) is Verdict.HANDLE
+
+
+versions = st.builds(
+    command,
+    st.integers(0, 4),
+    status=st.sampled_from([CommandStatus.OK, CommandStatus.CANCELED]),
+    device_status=st.sampled_from([DeviceStatus.PENDING, DeviceStatus.OK]),
+)
+
+
+@given(st.lists(versions, max_size=12))
+def test_in_whatever_order_versions_come_time_never_goes_back(offered: list[Command]) -> None:
+    ledger = Ledger()
+    taken: list[Command] = []
+    for one in offered:
+        if ledger.take(one, NOW) is not Verdict.KNOWN:
+            taken.append(one)
+
+    assert [one.updated_at for one in taken] == sorted(one.updated_at for one in taken)
+    newest = max((one.updated_at for one in offered), default=None)
+    assert newest is None or taken[-1].updated_at == newest
+    # A cancelation that is the newest of all is the last word, whatever else its second had.
+    last = {one.status for one in offered if one.updated_at == newest}
+    if CommandStatus.CANCELED in last:
+        assert taken[-1].status == CommandStatus.CANCELED
+    assert all(ledger.take(one, NOW) is Verdict.KNOWN for one in offered)
+
+
+# Time
+
+
+def test_a_handler_may_be_tried_for_twelve_minutes_and_flip_waits_for_fifteen() -> None:
+    began = NOW.timestamp()
+    window = Window.of(command(0), began + 5)
+
+    assert window.may_handle(began + 719)
+    assert not window.may_handle(began + 720)
+    assert window.may_acknowledge(began + 899)
+    assert not window.may_acknowledge(began + 900)
+
+
+def test_a_clock_that_is_behind_makes_the_window_no_longer() -> None:
+    seen_at = NOW.timestamp() - 600
+    window = Window.of(command(0), seen_at)
+
+    assert not window.may_handle(seen_at + 720)
+
+
+def test_a_late_try_has_a_minute_all_the_same() -> None:
+    window = Window.of(command(0), NOW.timestamp())
+
+    assert window.try_s(NOW.timestamp(), 30) == 30
+    assert window.try_s(NOW.timestamp() + 5000, 30) == 30
+    assert window.try_s(NOW.timestamp(), 3600) == 720
+    assert window.try_s(NOW.timestamp() + 700, 3600) == 60

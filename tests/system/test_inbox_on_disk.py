@@ -1,0 +1,368 @@
+"""What an inbox on disk promises: what was answered with success is handled, and once [W2]."""
+
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flip_async import _storage, errors
+from flip_async.webhooks import (
+    EnrollmentEvent,
+    Handlers,
+    InboxEntry,
+    Letter,
+    SqliteInbox,
+    WebhookReceiver,
+)
+from flip_async.webhooks._reader import Patience
+from tests.support import START, ManualClock
+from tests.support.webhooks import SECRET, body_of, example, signed
+
+ENROLLED = body_of("enrollment.updated", example("enrollment.updated")["event_object"])
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.gate: asyncio.Event | None = None
+        self.fail: Callable[[str], bool] = lambda webhook_id: False
+
+    async def __call__(self, event: EnrollmentEvent) -> None:
+        self.seen.append(event.webhook_id)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.fail(event.webhook_id):
+            raise ValueError("not now")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "inbox.db"
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+def make(recorder: Recorder, path: Path, **options: Any) -> WebhookReceiver:
+    handlers = Handlers()
+    handlers.on("enrollment.updated")(recorder)
+    lease_s = options.pop("lease_s", 30.0)
+    options = {"shutdown_timeout_s": 0.05} | options
+    inbox = SqliteInbox(path, lease_s=lease_s, clock=options.get("clock"))
+    return WebhookReceiver(handlers, secret=SECRET, inbox=inbox, **options)
+
+
+@pytest.fixture
+async def receiver(recorder: Recorder, path: Path) -> AsyncIterator[WebhookReceiver]:
+    async with make(recorder, path) as receiver:
+        yield receiver
+
+
+async def deliver(receiver: WebhookReceiver, *webhook_ids: str) -> list[int]:
+    clock = receiver._clock
+    replies = await asyncio.gather(
+        *(
+            receiver.receive(ENROLLED, signed(ENROLLED, webhook_id, at_s=clock.wall()))
+            for webhook_id in webhook_ids
+        )
+    )
+    return [reply.status for reply in replies]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+def rows(path: Path) -> list[tuple[Any, ...]]:
+    db = sqlite3.connect(path)
+    try:
+        return db.execute(
+            "SELECT webhook_id, state, failures, length(body), claim FROM letters ORDER BY id"
+        ).fetchall()
+    finally:
+        db.close()
+
+
+async def test_success_is_answered_before_the_handler_has_finished(
+    receiver: WebhookReceiver, recorder: Recorder, path: Path
+) -> None:
+    recorder.gate = asyncio.Event()
+
+    assert await deliver(receiver, "a") == [204]
+
+    await until(lambda: recorder.seen == ["a"])
+    assert rows(path)[0][:2] == ("a", 0)
+    recorder.gate.set()
+    await until(lambda: rows(path)[0][1] == 1)
+    assert rows(path)[0][3] == 0  # its id is kept, its body not
+
+
+async def test_what_comes_again_is_answered_and_not_handled(
+    receiver: WebhookReceiver, recorder: Recorder, path: Path
+) -> None:
+    """Before it is handled, while it is, and after."""
+    recorder.gate = asyncio.Event()
+    assert await deliver(receiver, *"aabab") == [204] * 5
+    await until(lambda: len(recorder.seen) == 2)
+    assert await deliver(receiver, *"ab") == [204] * 2
+    recorder.gate.set()
+    await until(lambda: all(row[1] == 1 for row in rows(path)))
+    assert await deliver(receiver, *"abc") == [204] * 3
+    await until(lambda: len(recorder.seen) == 3)
+
+    assert sorted(recorder.seen) == ["a", "b", "c"]
+
+
+async def test_an_id_is_remembered_across_restarts(recorder: Recorder, path: Path) -> None:
+    for _ in range(2):
+        async with make(recorder, path) as receiver:
+            await deliver(receiver, "a")
+            await until(lambda: rows(path)[0][1] == 1)
+
+    assert recorder.seen == ["a"]
+
+
+async def test_a_handler_that_fails_is_tried_again(
+    receiver: WebhookReceiver, recorder: Recorder, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder.fail = lambda webhook_id: webhook_id == "a" and recorder.seen.count("a") == 1
+
+    await deliver(receiver, "a", "b")
+    await until(lambda: [row[1] for row in rows(path)] == [1, 1])
+
+    assert Counter(recorder.seen) == {"a": 2, "b": 1}
+    assert "webhook a: its handler failed, again in" in caplog.text
+
+
+async def test_what_fails_for_a_day_is_given_up_and_told(recorder: Recorder, path: Path) -> None:
+    """Its body stays, to be looked at."""
+    told: list[tuple[str, str]] = []
+    recorder.fail = lambda webhook_id: True
+
+    async def on_given_up(letter: Letter, error: Exception) -> None:
+        told.append((letter.webhook_id, str(error)))
+
+    async with make(recorder, path, give_up_after_s=0.1, on_given_up=on_given_up) as receiver:
+        await deliver(receiver, "a")
+        await until(lambda: rows(path)[0][1] == 2)
+
+    assert told == [("a", "not now")]
+    assert rows(path)[0][3] == len(ENROLLED)
+    async with make(recorder, path) as receiver:
+        assert await deliver(receiver, "a") == [204]
+    assert recorder.seen == ["a"]
+
+
+def test_the_pauses_grow_to_five_minutes_and_end_after_a_day() -> None:
+    patience = Patience(give_up_after_s=86_400)
+    accepted_at, now_s, pauses = 1_000_000.0, 1_000_000.0, []
+    for failures in range(1000):
+        entry = InboxEntry(1, Letter("a", 0, b""), accepted_at, failures)
+        at = patience.next_try_at(entry, now_s=now_s, luck=1.0)
+        if at is None:
+            break
+        pauses.append(at - now_s)
+        now_s = at
+
+    assert pauses[:4] == [1, 2, 4, 8]
+    assert max(pauses) == 300
+    assert 86_000 < now_s - accepted_at <= 86_400
+
+
+async def test_what_was_not_handled_at_the_end_is_handled_after_the_next_start(
+    recorder: Recorder, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once: the claims were let go, and a failure of the end is none of the handler's."""
+    recorder.gate = asyncio.Event()
+    async with make(recorder, path) as receiver:
+        await deliver(receiver, "a", "b")
+        await until(lambda: len(recorder.seen) == 2)
+    assert "were given up: webhooks a, b" in caplog.text
+    assert [row[1:3] for row in rows(path)] == [(0, 0), (0, 0)]
+
+    recorder.gate.set()
+    async with make(recorder, path, lease_s=3600):
+        await until(lambda: all(row[1] == 1 for row in rows(path)))
+
+    assert Counter(recorder.seen) == {"a": 2, "b": 2}
+
+
+async def test_what_a_dead_process_had_claimed_is_handled_when_its_lease_is_over(
+    recorder: Recorder, path: Path
+) -> None:
+    dead = SqliteInbox(path, lease_s=0.4)
+    await dead.open()
+    await dead.put(Letter("a", int(START.wall_s), ENROLLED))
+    assert len((await dead.claim(10)).entries) == 1
+    await dead._storage.aclose()  # and not its own aclose, which lets go
+
+    async with make(recorder, path, lease_s=0.4):
+        await until(lambda: recorder.seen == ["a"])
+
+
+async def test_two_processes_share_a_file_and_handle_each_webhook_once(
+    recorder: Recorder, path: Path
+) -> None:
+    async with make(recorder, path) as one, make(recorder, path) as two:
+        for number in range(100):
+            ids = [f"{number}-{more}" for more in range(5)]
+            await asyncio.gather(deliver(one, *ids), deliver(two, *ids))
+        await until(lambda: all(row[1] == 1 for row in rows(path)))
+
+    assert len(recorder.seen) == len(set(recorder.seen)) == 500
+
+
+async def test_a_lease_is_renewed_while_a_handler_runs(recorder: Recorder, path: Path) -> None:
+    recorder.gate = asyncio.Event()
+    async with make(recorder, path, lease_s=0.3) as one, make(recorder, path, lease_s=0.3):
+        await deliver(one, "a")
+        await until(lambda: bool(recorder.seen))
+        await asyncio.sleep(1.0)
+        recorder.gate.set()
+        await until(lambda: rows(path)[0][1] == 1)
+
+    assert recorder.seen == ["a"]
+
+
+async def test_ids_are_forgotten_after_seven_days(path: Path, clock: ManualClock) -> None:
+    inbox = SqliteInbox(path, clock=clock)
+    await inbox.open()
+    assert await inbox.put(Letter("a", 0, ENROLLED))
+    (entry,) = (await inbox.claim(10)).entries
+    await inbox.handled(entry)
+    clock.move(7 * 24 * 3600 - 1)
+    await inbox.look()
+    assert not await inbox.put(Letter("a", 0, ENROLLED))
+    clock.move(2)
+    await inbox.look()
+    assert await inbox.put(Letter("a", 0, ENROLLED))
+    await inbox.aclose()
+
+
+async def test_claims_leave_nothing_behind(path: Path) -> None:
+    inbox = SqliteInbox(path)
+    await inbox.open()
+    for number in range(20):
+        await inbox.put(Letter(str(number), 0, ENROLLED))
+        (entry,) = (await inbox.claim(10)).entries
+        await inbox.handled(entry)
+    await inbox.look()
+    await inbox.aclose()
+    db = sqlite3.connect(path)
+
+    assert db.execute("SELECT count(*) FROM claims").fetchone() == (0,)
+    db.close()
+
+
+# Trouble
+
+
+@asynccontextmanager
+async def broken(inbox: SqliteInbox, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """The disk cannot be written."""
+    real = _storage._transact
+
+    def fail(connection: sqlite3.Connection, jobs: object) -> object:
+        connection.execute("ROLLBACK")
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_storage, "_transact", fail)
+        yield
+    assert _storage._transact is real
+
+
+async def test_what_cannot_be_kept_is_not_answered_with_success(
+    receiver: WebhookReceiver,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert isinstance(receiver._inbox, SqliteInbox)
+    async with broken(receiver._inbox, monkeypatch):
+        assert await deliver(receiver, "a") == [503]
+    assert "webhook a cannot be kept" in caplog.text
+    assert recorder.seen == []
+
+    assert await deliver(receiver, "a") == [204]
+    await until(lambda: recorder.seen == ["a"])
+
+
+async def test_a_disk_that_fails_for_a_while_costs_no_second_run(
+    receiver: WebhookReceiver,
+    recorder: Recorder,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recorder.gate = asyncio.Event()
+    await deliver(receiver, "a")
+    await until(lambda: recorder.seen == ["a"])
+    assert isinstance(receiver._inbox, SqliteInbox)
+    async with broken(receiver._inbox, monkeypatch):
+        recorder.gate.set()
+        await until(lambda: "cannot be written" in caplog.text)
+
+    await until(lambda: rows(path)[0][1] == 1)
+    assert recorder.seen == ["a"]
+
+
+async def test_a_file_of_something_else_is_refused(recorder: Recorder, path: Path) -> None:
+    path.write_bytes(b"something else entirely, of some length")
+
+    with pytest.raises(errors.ConfigurationError, match="webhook inbox"):
+        async with make(recorder, path):
+            raise AssertionError
+
+
+async def test_an_inbox_has_one_receiver_at_a_time(path: Path) -> None:
+    inbox = SqliteInbox(path)
+    receivers = [WebhookReceiver(Handlers(), secret=SECRET, inbox=inbox) for _ in range(2)]
+    async with receivers[0]:
+        with pytest.raises(errors.ConfigurationError, match="has a receiver"):
+            await receivers[1].__aenter__()
+    async with receivers[1]:
+        pass
+    with pytest.raises(errors.StorageError, match="not open"):
+        await inbox.put(Letter("a", 0, b""))
+    await inbox.aclose()
+
+
+@pytest.mark.parametrize("lease_s", [0, -1, None, "30"])
+def test_a_lease_out_of_range_is_named(path: Path, lease_s: Any) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match="lease_s"):
+        SqliteInbox(path, lease_s=lease_s)
+
+
+async def test_a_request_that_goes_away_leaves_its_webhook_to_be_handled(
+    receiver: WebhookReceiver, recorder: Recorder
+) -> None:
+    answer = asyncio.create_task(deliver(receiver, "a"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    answer.cancel()
+
+    await until(lambda: recorder.seen == ["a"])
+
+
+async def test_a_webhook_kept_by_another_version_that_cannot_be_read_fails_and_is_not_lost(
+    recorder: Recorder, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    inbox = SqliteInbox(path)
+    await inbox.open()
+    await inbox.put(Letter("a", 0, b'{"event_type": "command.created", "event_object": 5}'))
+    await inbox.aclose()
+
+    async with make(recorder, path):
+        await until(lambda: rows(path)[0][2] == 1)
+
+    assert "WebhookBodyError" in caplog.text
+    assert rows(path)[0][1] == 0

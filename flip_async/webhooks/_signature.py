@@ -7,9 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
-
-import attrs
+from typing import Final, NamedTuple, NoReturn, final
 
 from flip_async._secret import shape
 from flip_async.errors import (
@@ -44,11 +42,20 @@ class Signed(NamedTuple):
     sent_at: int
 
 
-@attrs.frozen
+@final
 class SigningKeys:
-    """One key or several: while a key is replaced, the old and the new one count."""
+    """One key or several: while a key is replaced, the old and the new one count.
 
-    _keys: tuple[bytes, ...] = attrs.field(repr=False)
+    They show themselves to nobody, and are not pickled, as a `Secret`.
+    """
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, keys: tuple[bytes, ...]) -> None:
+        self._keys: Final = keys
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("signing keys are not pickled: read them where they are used")
 
     @classmethod
     def of(

@@ -11,10 +11,13 @@ from flip_async import ApiKeyAuth, ClientCredentialsAuth, FlipClient, SandboxCli
 from flip_async._config import Credentials
 from flip_async._secret import Secret, scrub, shape
 from flip_async.emulator import Emulator
+from flip_async.fastapi import webhook_router
+from flip_async.webhooks import Handlers, SigningKeys, WebhookReceiver
 from tests.support import make_token
 
 KEY = "fl_public_your_secret_key"
-SECRETS = (KEY, "your_client_secret", "at_secret_token")
+SIGNING_KEY = "whsec_eW91cl9zaWduaW5nX2tleQ=="
+SECRETS = (KEY, "your_client_secret", "at_secret_token", SIGNING_KEY, "your_signing_key")
 
 
 def things() -> list[object]:
@@ -35,6 +38,9 @@ def things() -> list[object]:
         oauth._endpoint,
         oauth._supply.life,
         key._supply.life,
+        SigningKeys.of(SIGNING_KEY),
+        WebhookReceiver(Handlers(), secret=SIGNING_KEY),
+        webhook_router(secret=SIGNING_KEY),
     ]
 
 
@@ -52,7 +58,13 @@ def test_no_repr_and_no_text_shows_it(thing: object) -> None:
 
 @pytest.mark.parametrize(
     "thing",
-    [ApiKeyAuth(KEY), ClientCredentialsAuth("a", "your_client_secret"), make_token(), Secret(KEY)],
+    [
+        ApiKeyAuth(KEY),
+        ClientCredentialsAuth("a", "your_client_secret"),
+        make_token(),
+        Secret(KEY),
+        SigningKeys.of(SIGNING_KEY),
+    ],
     ids=lambda thing: type(thing).__name__,
 )
 def test_none_of_them_is_pickled(thing: object) -> None:

@@ -8,7 +8,14 @@ from rich.console import Console
 from flip_async.emulator import Emulator
 
 
-def emulator(*, host: str = "127.0.0.1", port: int = 8080, token_lifetime_s: float = 3600) -> int:
+def emulator(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    token_lifetime_s: float = 3600,
+    webhook_url: str | None = None,
+    dispatch_every_s: float | None = None,
+) -> int:
     """Serve a local Flip and print the variables that point an application at it.
 
     Parameters
@@ -19,10 +26,17 @@ def emulator(*, host: str = "127.0.0.1", port: int = 8080, token_lifetime_s: flo
         Port to listen on; 0 for a free one.
     token_lifetime_s
         Life of its access tokens, in seconds.
+    webhook_url
+        Where to deliver webhooks, such as http://127.0.0.1:8000/webhooks/flip.
+    dispatch_every_s
+        Approve enrollments and call for power every so many seconds.
     """
     console = Console()
+    flip_local = Emulator(host=host, port=port, token_lifetime_s=token_lifetime_s)
+    if webhook_url is not None:
+        flip_local.register_webhook(webhook_url)
     try:
-        asyncio.run(_serve(console, host, port, token_lifetime_s))
+        asyncio.run(_serve(console, flip_local, dispatch_every_s))
     except KeyboardInterrupt:
         console.print("stopped")
     except OSError as error:
@@ -32,9 +46,20 @@ def emulator(*, host: str = "127.0.0.1", port: int = 8080, token_lifetime_s: flo
     return 0
 
 
-async def _serve(console: Console, host: str, port: int, token_lifetime_s: float) -> None:
-    async with Emulator(host=host, port=port, token_lifetime_s=token_lifetime_s) as flip_local:
+async def _serve(console: Console, flip_local: Emulator, dispatch_every_s: float | None) -> None:
+    async with flip_local:
         console.print(f"a local Flip listens on {flip_local.api_url}; Ctrl-C stops it\n")
         for name, value in flip_local.variables().items():
             console.print(f"export {name}={value}", soft_wrap=True, highlight=False)
+        if dispatch_every_s is not None:
+            await _dispatch_for_ever(console, flip_local, dispatch_every_s)
         await asyncio.Event().wait()
+
+
+async def _dispatch_for_ever(console: Console, flip_local: Emulator, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        flip_local.review_enrollments()
+        event_ids = flip_local.dispatch()
+        if event_ids:
+            console.print(f"dispatched {len(event_ids)} events", highlight=False)

@@ -3,22 +3,23 @@
 import sys
 from typing import Final
 
-_EXTRAS: Final = ("cyclopts", "rich", "starlette", "uvicorn")
+_EXTRAS: Final = ("cyclopts", "rich", "fastapi", "pydantic", "starlette", "uvicorn")
 
 
 def main() -> int:
     """Run the command line; without its extras, say which ones to install."""
     try:
         from flip_async._cli import run
+
+        return run()
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRAS:
             raise
         print(  # noqa: T201
-            f"flip needs {missing}: pip install 'flip-async[cli,emulator]'", file=sys.stderr
+            f"flip needs {missing}: pip install 'flip-async[cli,emulator,fastapi]'", file=sys.stderr
         )
         return 2
-    return run()
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 import asyncio
 import errno
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from flip_async.emulator import Emulator
+if TYPE_CHECKING:  # whoever sends telemetry needs no emulator
+    from flip_async.emulator import Emulator
 
 
 def emulator(
@@ -31,6 +33,8 @@ def emulator(
     dispatch_every_s
         Approve enrollments and call for power every so many seconds.
     """
+    from flip_async.emulator import Emulator
+
     console = Console()
     flip_local = Emulator(host=host, port=port, token_lifetime_s=token_lifetime_s)
     if webhook_url is not None:
@@ -46,7 +50,7 @@ def emulator(
     return 0
 
 
-async def _serve(console: Console, flip_local: Emulator, dispatch_every_s: float | None) -> None:
+async def _serve(console: Console, flip_local: "Emulator", dispatch_every_s: float | None) -> None:
     async with flip_local:
         console.print(f"a local Flip listens on {flip_local.api_url}; Ctrl-C stops it\n")
         for name, value in flip_local.variables().items():
@@ -56,7 +60,7 @@ async def _serve(console: Console, flip_local: Emulator, dispatch_every_s: float
         await asyncio.Event().wait()
 
 
-async def _dispatch_for_ever(console: Console, flip_local: Emulator, every_s: float) -> None:
+async def _dispatch_for_ever(console: Console, flip_local: "Emulator", every_s: float) -> None:
     while True:
         await asyncio.sleep(every_s)
         flip_local.review_enrollments()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
-from typing import Final
+from typing import Final, Literal
 
 import httpx
 import uvicorn
@@ -63,7 +63,9 @@ class _Server(uvicorn.Server):
 class SocketServer:
     """Serves an application on a loopback port, in the running event loop."""
 
-    def __init__(self, app: App, *, host: str, port: int) -> None:
+    def __init__(
+        self, app: App, *, host: str, port: int, lifespan: Literal["on", "off"] = "off"
+    ) -> None:
         self._app: Final = app
         self._connections: Final = Connections()
         self._socket: Final = socket.create_server((host, port), backlog=2048)
@@ -74,7 +76,7 @@ class SocketServer:
                 interface="asgi3",
                 http=self._connections.protocol(),
                 ws="none",
-                lifespan="off",
+                lifespan=lifespan,
                 log_config=None,
                 log_level="critical",
                 access_log=False,

@@ -82,14 +82,25 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
     assert "try --port 0" in done.stderr
 
 
-@pytest.mark.parametrize("missing", ["cyclopts", "starlette"])
+@pytest.mark.parametrize("missing", ["cyclopts", "starlette", "fastapi"])
 def test_without_its_extra_it_says_which_one_to_install(tmp_path: Path, missing: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.modules[{missing!r}] = None\n")
 
     done = run("demo", PYTHONPATH=str(tmp_path))
 
     assert done.returncode == 2
-    assert "pip install 'flip-async[cli,emulator]'" in done.stderr
+    assert "pip install 'flip-async[cli,emulator,fastapi]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_telemetry_needs_neither_the_emulator_nor_fastapi(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys; sys.modules |= dict.fromkeys(['fastapi', 'starlette', 'uvicorn'])\n"
+    )
+
+    done = run("telemetry", "backfill", "--help", PYTHONPATH=str(tmp_path))
+
+    assert done.returncode == 0
     assert "Traceback" not in done.stderr
 
 

@@ -38,12 +38,14 @@ class Story:
     flip: FlipClient
     auth: ClientCredentialsAuth
     refreshes: list[RefreshEvent]
+    act_on_dispatch: "Act"
 
     @property
     def token_requests(self) -> int:
         return self.flip_local.count("POST", "/token")
 
 
+Act = Callable[["Emulator", FlipClient, str], Awaitable[list[str]]]
 Step = Callable[[Story], Awaitable[str]]
 
 
@@ -53,14 +55,14 @@ def demo() -> int:
     It starts the emulator on a free loopback port: no account, no network.
     """
     # An extra that is missing is told now, and not in the middle of the story.
-    from flip_async._cli import _demo_webhooks  # noqa: F401
+    from flip_async._cli._demo_webhooks import act_on_dispatch
     from flip_async.emulator import Emulator
 
     flip_local = Emulator(token_lifetime_s=TOKEN_LIFETIME_S)
-    return asyncio.run(_tell(Console(highlight=False), flip_local))
+    return asyncio.run(_tell(Console(highlight=False), flip_local, act_on_dispatch))
 
 
-async def _tell(console: Console, flip_local: "Emulator") -> int:
+async def _tell(console: Console, flip_local: "Emulator", act: Act) -> int:
     refreshes: list[RefreshEvent] = []
     async with flip_local:
         auth = ClientCredentialsAuth(
@@ -73,7 +75,7 @@ async def _tell(console: Console, flip_local: "Emulator") -> int:
         console.print(f"Its access tokens live {TOKEN_LIFETIME_S:g} s.\n")
         flip = FlipClient(environment=flip_local.environment, auth=auth)
         async with auth, flip:
-            failed = await _run_steps(console, Story(flip_local, flip, auth, refreshes))
+            failed = await _run_steps(console, Story(flip_local, flip, auth, refreshes, act))
         console.print(
             f"\n{len(refreshes)} tokens were used, "
             f"{flip_local.count('POST', '/token')} requests went to the token endpoint."
@@ -197,9 +199,7 @@ def _point(device_id: str, start_time: datetime, state_of_charge: float) -> Tele
 
 async def _act(story: Story) -> str:
     """Flip dispatches, a FastAPI application receives, the device acts, Flip is told."""
-    from flip_async._cli._demo_webhooks import act_on_dispatch
-
-    told = await act_on_dispatch(story.flip_local, story.flip, SITE_ID)
+    told = await story.act_on_dispatch(story.flip_local, story.flip, SITE_ID)
     (command,) = story.flip_local.commands
     sent = [one for one in story.flip_local.webhooks if one.is_delivered]
     return _expect(

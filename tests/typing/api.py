@@ -3,12 +3,14 @@
 from typing import assert_type
 
 import httpx
+from fastapi import APIRouter, FastAPI
 
 from flip_async import (
     UNSET,
     AggregatorClient,
     ApiKeyAuth,
     ClientCredentialsAuth,
+    FlipClient,
     MemoryTokenStore,
     Pages,
     ProductionClient,
@@ -21,6 +23,7 @@ from flip_async import (
     errors,
 )
 from flip_async.emulator import Emulator
+from flip_async.fastapi import FlipDependency, JsonBody, flip_lifespan, webhook_router
 from flip_async.models import (
     Command,
     CommissionResult,
@@ -28,6 +31,7 @@ from flip_async.models import (
     Device,
     DeviceBatteryAttributes,
     DeviceCreate,
+    DeviceStatus,
     DeviceType,
     Enrollment,
     EnrollmentCreate,
@@ -42,6 +46,21 @@ from flip_async.models import (
     UtilityEvent,
 )
 from flip_async.telemetry import MemoryOutbox, Outbox, SqliteOutbox, TelemetryUploader
+from flip_async.webhooks import (
+    CommandEvent,
+    CommandFailed,
+    CommandProcessor,
+    EnrollmentEvent,
+    GridEvent,
+    Handlers,
+    Inbox,
+    SettingsEvent,
+    SqliteInbox,
+    UnknownEvent,
+    WebhookReceiver,
+    sign,
+    verify,
+)
 
 
 async def calls(flip: SandboxClient, device: DeviceCreate, point: TelemetryPoint) -> None:
@@ -155,3 +174,46 @@ async def local() -> None:
     async with Emulator(in_process=True) as emulator, emulator.client() as flip:
         emulator.fail_next(2, path="/token", cut="before")
         assert_type(await flip.sites.list(), list[Site])
+
+
+async def webhooks(body: bytes, headers: dict[str, str], flip: SandboxClient) -> None:
+    match verify(body, headers, ["whsec_a", "whsec_b"]):
+        case CommandEvent(event_object=command):
+            assert_type(command, Command)
+        case GridEvent() as event:
+            assert_type(event.event_object, Event)
+        case EnrollmentEvent() as enrollment:
+            assert_type(enrollment.event_object, Enrollment)
+        case SettingsEvent() as settings:
+            assert_type(settings.event_object, dict[str, object])
+        case UnknownEvent() as unknown:
+            assert_type(unknown.event_object, object)
+    assert_type(sign(body, "whsec_a", webhook_id="a", timestamp=1), dict[str, str])
+    handlers = Handlers()
+
+    @handlers.on("command.created")
+    async def created(event: CommandEvent) -> None: ...
+
+    @handlers.on_unknown
+    async def unknown_one(event: UnknownEvent) -> None: ...
+
+    @handlers.on("enrollment.updated")  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+    async def wrong_event(event: CommandEvent) -> None: ...
+
+    async def on_command(command: Command) -> None:
+        raise CommandFailed("FAILED_OFFLINE", "why")
+
+    def unacknowledged(command: Command, status: DeviceStatus, error: errors.FlipError) -> None: ...
+
+    processor = CommandProcessor(on_command, on_unacknowledged=unacknowledged)
+    async with processor.running(flip), WebhookReceiver(handlers, inbox=SqliteInbox("a")) as hooks:
+        assert_type((await hooks.receive(body, headers)).status, int)
+    inbox: Inbox = SqliteInbox("inbox.db")
+    assert_type(webhook_router(on=handlers, commands=processor, inbox=inbox), APIRouter)
+    FastAPI(lifespan=flip_lifespan(SandboxClient, api_key="fl_your_api_key"))
+    flip_lifespan(SandboxClient, api="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def route(flip: FlipDependency, site: JsonBody[Site]) -> None:
+    assert_type(flip, FlipClient)
+    assert_type(site, Site)

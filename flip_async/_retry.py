@@ -8,7 +8,7 @@ import attrs
 
 from flip_async._backoff import Backoff
 from flip_async._endpoint import Endpoint
-from flip_async.errors import ConfigurationError
+from flip_async.errors import ConfigurationError, FlipError
 
 _TENTHS: Final = 10  # a success gives back one of them
 _REPEATED_POST: Final = frozenset({429, 503})
@@ -153,3 +153,9 @@ class RetryBudget:
     def succeeded(self) -> None:
         """A request was answered well: a tenth of a retry comes back."""
         self._left = min(self._size, self._left + 1)
+
+
+def retry_after_s(error: FlipError) -> float | None:
+    """What the server asks to wait, in seconds, if it does."""
+    asked: float | None = getattr(error, "retry_after_s", None)
+    return asked

@@ -5,8 +5,9 @@ from typing import Final
 
 from flip_async._backoff import Backoff
 from flip_async._clock import Clock
+from flip_async._retry import retry_after_s
 from flip_async.errors import FlipError
-from flip_async.telemetry._verdict import Verdict, retry_after_s
+from flip_async.telemetry._verdict import Verdict
 
 _BACK_OFF: Final = Backoff(base_s=0.5, cap_s=30.0)
 _STOPPED: Final = Backoff(base_s=4.0, cap_s=60.0)

@@ -65,9 +65,3 @@ def named_points(error: FlipError) -> dict[int, str]:
                 f"{match['field']}: {detail.message}" if match["field"] else detail.message
             )
     return {place: "; ".join(said) for place, said in found.items()}
-
-
-def retry_after_s(error: FlipError) -> float | None:
-    """What the server asks to wait, in seconds, if it does."""
-    asked: float | None = getattr(error, "retry_after_s", None)
-    return asked

@@ -12,6 +12,7 @@ import attrs
 from flip_async._backoff import Backoff
 from flip_async._callbacks import tell
 from flip_async._clock import Clock
+from flip_async._retry import retry_after_s
 from flip_async._secret import shape
 from flip_async.errors import (
     BadRequestError,
@@ -270,7 +271,7 @@ class CommandJobs:
             result = await self._tell_flip_once(command, window, outcome)
             if isinstance(result, Command | None) or job.newest is not command:
                 return None if isinstance(result, FlipError) else result
-            pause_s = self._pause_s(_TELL_AGAIN, attempt)
+            pause_s = max(self._pause_s(_TELL_AGAIN, attempt), retry_after_s(result) or 0.0)
             is_late = not window.may_acknowledge(self._clock.wall() + pause_s)
             if isinstance(result, _FINAL) or is_late:
                 await self._report(command, outcome, result)

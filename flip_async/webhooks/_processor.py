@@ -12,13 +12,13 @@ from flip_async._client import FlipClient
 from flip_async._clock import Clock, SystemClock
 from flip_async._insisting import Insisting
 from flip_async._options import check_count, check_seconds
+from flip_async._retry import Retries, retry_after_s
 from flip_async._secret import shape
 from flip_async.errors import (
     ClientClosedError,
     ConfigurationError,
     FlipError,
     InvalidArgumentError,
-    StatusError,
 )
 from flip_async.models._base import UNSET
 from flip_async.models.commands import Command, DeviceStatus
@@ -32,7 +32,7 @@ from flip_async.webhooks._receiver import SHUTDOWN_TIMEOUT_S, check_positive
 logger: Final = logging.getLogger("flip_async.commands")
 
 POLL_EVERY_S: Final = 60.0
-_LONGEST_POLL_PAUSE_S: Final = 3600.0
+_LONGEST_ASKED_S: Final = 3600.0
 
 
 class CommandProcessor:
@@ -119,6 +119,7 @@ class CommandProcessor:
         self._once: Final = Once(self._clock)
         self._jobs: CommandJobs | None = None
         self._poller: asyncio.Task[None] | None = None
+        self._stopping_since_s: float | None = None
 
     @property
     def is_running(self) -> bool:
@@ -205,8 +206,7 @@ class CommandProcessor:
             except ClientClosedError:
                 raise  # nothing comes any more
             except FlipError as error:
-                asked_s = error.retry_after_s if isinstance(error, StatusError) else None
-                pause_s = min(max(every_s, asked_s or 0.0), _LONGEST_POLL_PAUSE_S)
+                pause_s = max(every_s, min(retry_after_s(error) or 0.0, _LONGEST_ASKED_S))
                 logger.warning("commands cannot be listed, again in %g s: %s", pause_s, error)
             await self._clock.sleep(pause_s)
 
@@ -268,10 +268,13 @@ class CommandProcessor:
             await self._stop(jobs, leaving_with)
 
     def _make_jobs(self, flip: FlipClient) -> CommandJobs:
+        # Acknowledgements are tried again here, for as long as Flip waits: not within a call too.
+        once = flip.with_options(retries=Retries(max_attempts=1))
+
         async def acknowledge(
             command_id: str, device_status: DeviceStatus, reason: str | None, deadline_s: float
         ) -> Command:
-            return await flip.commands.update_status(
+            return await once.commands.update_status(
                 command_id,
                 device_status,
                 reason=UNSET if reason is None else reason,
@@ -299,6 +302,8 @@ class CommandProcessor:
 
     def wind_down(self) -> None:
         """Begin nothing more, and end all waits between two tries."""
+        if self._stopping_since_s is None:
+            self._stopping_since_s = self._clock.monotonic()
         if self._poller is not None:
             self._poller.cancel()
         if self._jobs is not None:
@@ -310,11 +315,14 @@ class CommandProcessor:
         last = Insisting(is_cancelled_already=isinstance(leaving_with, asyncio.CancelledError))
         if self._poller is not None:
             await last.until_ended([self._poller])
-        await last.until_done(_wait_for(tasks, self._shutdown_timeout_s))
+        # Whoever wound down has waited too: both together no longer than one of them.
+        waited_s = self._clock.monotonic() - (self._stopping_since_s or 0.0)
+        left_s = max(0.0, self._shutdown_timeout_s - waited_s)
+        await last.until_done(_wait_for(tasks, left_s))
         for task in tasks:
             task.cancel()
         await last.until_ended(tasks)
-        self._jobs = self._poller = None
+        self._jobs = self._poller = self._stopping_since_s = None
         if last.cancelled is not None and leaving_with is None:
             raise last.cancelled
 

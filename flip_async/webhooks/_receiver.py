@@ -25,7 +25,13 @@ from flip_async.webhooks._handlers import Handlers
 from flip_async.webhooks._inbox import Inbox, Letter
 from flip_async.webhooks._once import Once
 from flip_async.webhooks._reader import InboxReader, OnGivenUp, Patience
-from flip_async.webhooks._signature import TOLERANCE_S, Signed, SigningKeys, check_signature
+from flip_async.webhooks._signature import (
+    TOLERANCE_S,
+    Signed,
+    SigningKeys,
+    as_bytes,
+    check_signature,
+)
 from flip_async.webhooks._verify import check_tolerance
 
 logger: Final = logging.getLogger("flip_async.webhooks")
@@ -139,15 +145,16 @@ class WebhookReceiver:
             )
         if self._state != "open":
             return Reply(503, "closing")
+        content = as_bytes(body)
         try:
             signed = check_signature(
-                body,
+                content,
                 headers,
                 self._keys,
                 tolerance_s=self._tolerance_s,
                 now_s=self._clock.wall(),
             )
-            event = read_event(signed, body)
+            event = read_event(signed, content)
         except WebhookError as error:
             return _refusal(error)
         if self._reader is None:

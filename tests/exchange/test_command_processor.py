@@ -453,6 +453,22 @@ async def test_an_acknowledgement_is_tried_again(
     assert len(server.acknowledged) == 2
 
 
+async def test_an_acknowledgement_waits_as_long_as_the_server_asks(
+    flip: FlipClient, server: CommandFlip, device: Device, clock: ManualClock
+) -> None:
+    """And is sent once each time, whatever the client's own retries are."""
+    server.next_answers.append(httpx.Response(429, headers={"Retry-After": "100"}))
+    stubborn = flip.with_options(retries=Retries(max_attempts=9))
+    async with (processor := make(device, clock)).running(stubborn):
+        done = begin(processor, server.change())
+        await clock.pass_time(99)
+        assert len(server.acknowledged) == 1
+        await clock.pass_time(2)
+        await done
+
+    assert len(server.acknowledged) == 2
+
+
 class Unacknowledged:
     def __init__(self) -> None:
         self.told: list[tuple[str, str, str]] = []
@@ -718,6 +734,21 @@ async def test_leaving_ends_a_handler_that_takes_too_long(
     assert device.running == 0
     with pytest.raises(errors.ClientClosedError):
         await done
+
+
+async def test_whoever_delivers_and_the_processor_wait_together_no_longer_than_one_of_them(
+    flip: FlipClient, server: CommandFlip, device: Device, clock: ManualClock
+) -> None:
+    device.gate = asyncio.Event()
+    async with (processor := make(device, clock, shutdown_timeout_s=3600)).running(flip):
+        done = begin(processor, server.change())
+        await settle()
+        processor.wind_down()
+        clock.move(3600)  # a receiver has waited for it
+
+    with pytest.raises(errors.ClientClosedError):
+        await done
+    assert device.running == 0
 
 
 async def test_an_acknowledgement_that_leaving_cuts_off_is_reported(

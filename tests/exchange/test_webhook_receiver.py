@@ -251,6 +251,11 @@ async def test_what_is_not_flips_is_refused_and_says_why(
     assert recorder.seen == []
 
 
+async def test_a_body_that_was_decoded_is_a_mistake_of_ours(receiver: WebhookReceiver) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match="body"):
+        await receiver.receive("{}", signed(b"{}"))  # type: ignore[arg-type]
+
+
 async def test_a_webhook_of_flips_that_cannot_be_read_is_an_error_in_the_log(
     receiver: WebhookReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -52,16 +52,16 @@ _FORMAT: Final = Format(
 
 _TAKE: Final = """
     SELECT id, device, body, accepted_at, refused FROM points
-    WHERE claim IS NULL AND refused = ? ORDER BY id LIMIT ?
+    WHERE claim IS NULL AND refused = :refused ORDER BY id LIMIT :most
 """
 # In order: a device stands aside while points of it are being sent, and its fresh points
 # while refused ones wait.
 _TAKE_IN_ORDER: Final = """
     SELECT id, device, body, accepted_at, refused FROM points
-    WHERE claim IS NULL AND refused = ?1
+    WHERE claim IS NULL AND refused = :refused
     AND device NOT IN (SELECT device FROM points WHERE claim IS NOT NULL)
-    AND (?1 OR device NOT IN (SELECT device FROM points WHERE claim IS NULL AND refused = 1))
-    ORDER BY id LIMIT ?2
+    AND (:refused OR device NOT IN (SELECT device FROM points WHERE claim IS NULL AND refused = 1))
+    ORDER BY id LIMIT :most
 """
 _SETTLE: Final = "DELETE FROM points WHERE id IN (SELECT value FROM json_each(?))"
 _GIVE_BACK: Final = """
@@ -206,7 +206,7 @@ class SqliteOutbox:
 
     def _take(self, db: sqlite3.Connection, refused: int, most: int) -> list[Entry]:
         query = _TAKE_IN_ORDER if self._in_order else _TAKE
-        rows = db.execute(query, (refused, most))
+        rows = db.execute(query, {"refused": refused, "most": most})
         return [
             Entry(row_id, device, body, accepted_at, was_refused == 1)
             for row_id, device, body, accepted_at, was_refused in rows

@@ -3,6 +3,7 @@
 import logging
 import os
 import sqlite3
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from flip_async._clock import Clock, SystemClock
@@ -45,7 +46,7 @@ _FORMAT: Final = Format(
 
 _PUT: Final = """
     INSERT OR IGNORE INTO letters (webhook_id, sent_at, body, accepted_at, due_at)
-    VALUES (?1, ?2, ?3, ?4, ?4)
+    VALUES (:webhook_id, :sent_at, :body, :now, :now)
 """
 _DUE: Final = """
     SELECT id, webhook_id, sent_at, body, accepted_at, failures FROM letters
@@ -53,9 +54,9 @@ _DUE: Final = """
 """
 _NEXT_DUE: Final = "SELECT min(due_at) FROM letters WHERE state = 0 AND claim IS NULL"
 _END: Final = """
-    UPDATE letters SET state = ?1, ended_at = ?2, claim = NULL,
-    body = CASE WHEN ?1 = 1 THEN x'' ELSE body END
-    WHERE id = ?3 AND state = 0
+    UPDATE letters SET state = :state, ended_at = :now, claim = NULL,
+    body = CASE WHEN :state = 1 THEN x'' ELSE body END
+    WHERE id = :id AND state = 0
 """
 _AGAIN: Final = """
     UPDATE letters SET failures = failures + 1, due_at = ?, claim = NULL
@@ -128,7 +129,7 @@ class SqliteInbox:
 
     async def put(self, letter: Letter) -> bool:
         """Keep a webhook; see `Inbox`."""
-        row = (*letter, self._clock.wall())
+        row = {**letter._asdict(), "now": self._clock.wall()}
         return await self._storage.run(lambda db: db.execute(_PUT, row).rowcount == 1)
 
     async def claim(self, most: int) -> Claim:
@@ -158,7 +159,7 @@ class SqliteInbox:
 
     async def _end(self, entry: InboxEntry, state: int) -> None:
         # Also what another process has claimed since: it is handled, and need not be twice.
-        row = (state, self._clock.wall(), entry.id)
+        row = {"state": state, "now": self._clock.wall(), "id": entry.id}
         await self._storage.run(lambda db: _write(db, _END, row))
 
     async def failed(self, entry: InboxEntry, *, due_at: float) -> None:
@@ -190,5 +191,7 @@ class SqliteInbox:
         await storage.aclose()
 
 
-def _write(db: sqlite3.Connection, statement: str, row: tuple[object, ...]) -> None:
+def _write(
+    db: sqlite3.Connection, statement: str, row: Mapping[str, object] | Sequence[object]
+) -> None:
     db.execute(statement, row)

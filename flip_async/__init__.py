@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 from flip_async import errors
 from flip_async._auth._api_key import ApiKeyAuth
 from flip_async._auth._client_credentials import ClientCredentialsAuth
+from flip_async._auth._refresher import RefreshEvent
 from flip_async._auth._site_token import SiteTokenAuth
 from flip_async._auth._store import MemoryTokenStore, TokenStore
-from flip_async._auth._supply import RefreshEvent
 from flip_async._auth._token import Token
-from flip_async._client import FlipClient, ProductionClient, SandboxClient
+from flip_async._clients._oem import FlipClient, ProductionClient, SandboxClient
 from flip_async._environment import PRODUCTION, SANDBOX, Environment
-from flip_async._pages import Pages
-from flip_async._retry import Retries
+from flip_async._http._pages import Pages
+from flip_async._http._retry import Retries
 from flip_async._version import __version__
 from flip_async.models._base import UNSET
 
 if TYPE_CHECKING:
-    from flip_async._sister_clients import AggregatorClient, UtilityClient
+    from flip_async._clients._utility import AggregatorClient, UtilityClient
 
 # A program that does not ask for our log does not get it on its standard error.
 logging.getLogger("flip_async").addHandler(logging.NullHandler())
@@ -50,7 +50,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     # The sister APIs' clients bring all their models: loaded when they are asked for.
     if name in {"AggregatorClient", "UtilityClient"}:
-        from flip_async import _sister_clients
+        from flip_async._clients import _utility as _sister_clients
 
         return getattr(_sister_clients, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,12 +10,12 @@ import attrs
 import httpx
 
 from flip_async._auth._decisions import Failure, Policy, Route
+from flip_async._auth._refresher import RefreshEvent, Supply
 from flip_async._auth._store import Obtained, StoredTokens
-from flip_async._auth._supply import RefreshEvent, Supply
 from flip_async._auth._token import Token
 from flip_async._clock import Clock, SystemClock
 from flip_async._environment import FLIP_API_ORIGINS, Origin, parse_origin
-from flip_async._send_state import EXTENSION, NOTE, SendState
+from flip_async._transport._progress import EXTENSION, NOTE, SendState
 from flip_async.errors import ConfigurationError, FlipError
 
 logger: Final = logging.getLogger("flip_async.auth")

@@ -8,8 +8,8 @@ import httpx
 from flip_async._auth._bearer import BearerAuth, BearerOptions
 from flip_async._auth._credential import CredentialSource, clean_text
 from flip_async._auth._decisions import Failure, Policy
+from flip_async._auth._refresher import RefreshEvent
 from flip_async._auth._store import Obtained, StoredTokens, TokenStore, store_key
-from flip_async._auth._supply import RefreshEvent
 from flip_async._auth._token_endpoint import ClientAuthMethod, TokenEndpoint
 from flip_async._clock import Clock, SystemClock
 from flip_async._environment import Origin, parse_endpoint

@@ -8,15 +8,15 @@ import httpx
 from flip_async import errors
 from flip_async._auth._bearer import BearerAuth, BearerOptions
 from flip_async._auth._decisions import Failure, Policy
-from flip_async._auth._exchange import Broken, exchange
+from flip_async._auth._refresher import RefreshEvent
 from flip_async._auth._store import Obtained, StoredTokens, TokenStore, store_key
-from flip_async._auth._supply import RefreshEvent
 from flip_async._auth._token import Token, is_header_value
 from flip_async._backoff import parse_http_date
 from flip_async._clock import Clock, Instant, SystemClock
 from flip_async._endpoint import Endpoint
 from flip_async._environment import PRODUCTION, parse_origin
 from flip_async._secret import Secret
+from flip_async._transport._attempt import Broken, exchange
 from flip_async._wire import decode
 from flip_async.errors import (
     DecodeError,

@@ -9,8 +9,8 @@ from typing import Final, Protocol, final
 
 import attrs
 
+from flip_async._aio._per_loop import PerLoop
 from flip_async._auth._decisions import Failure
-from flip_async._auth._per_loop import PerLoop
 from flip_async._auth._token import Token
 from flip_async._clock import Clock, Instant
 from flip_async._secret import Secret

@@ -9,12 +9,12 @@ import httpx
 
 from flip_async._auth._credential import CredentialSource, ask, clean_text
 from flip_async._auth._decisions import Failure
-from flip_async._auth._exchange import Broken, exchange
 from flip_async._auth._store import Obtained
 from flip_async._auth._token import parse_token_response
 from flip_async._backoff import parse_retry_after
 from flip_async._clock import Clock, Instant
 from flip_async._secret import Secret, scrub
+from flip_async._transport._attempt import Broken, exchange
 from flip_async.errors import (
     FlipError,
     TokenRequestError,

@@ -5,9 +5,9 @@ from typing import Final, Unpack
 import attrs
 
 from flip_async._endpoint import Endpoint
+from flip_async._http._pages import Pages
+from flip_async._http._session import Session
 from flip_async._options import CallOptions
-from flip_async._pages import Pages
-from flip_async._session import Session
 from flip_async.errors import InvalidArgumentError
 from flip_async.models.devices import DeviceType
 from flip_async.models.programs import Program

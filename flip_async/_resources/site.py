@@ -5,12 +5,12 @@ from typing import Final, Unpack
 import attrs
 
 from flip_async._endpoint import Endpoint
+from flip_async._http._session import Session
 from flip_async._options import CallOptions
 from flip_async._resources.site_devices import SiteDevices
 from flip_async._resources.site_enrollments import SiteEnrollments
 from flip_async._resources.site_events import SiteEvents
 from flip_async._resources.site_programs import SitePrograms
-from flip_async._session import Session
 from flip_async.models._base import UNSET, UnsetType
 from flip_async.models.sites import Site, SiteUpdate
 

@@ -6,8 +6,8 @@ from typing import Final, Unpack
 import attrs
 
 from flip_async._endpoint import JSON_OBJECT, Endpoint
+from flip_async._http._session import Session
 from flip_async._options import CallOptions
-from flip_async._session import Session
 
 CREATE: Final = Endpoint(method="POST", path="/v1/supplements", token="client", returns=JSON_OBJECT)
 

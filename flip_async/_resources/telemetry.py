@@ -6,8 +6,8 @@ from typing import Final, TypeVar, Unpack
 import attrs
 
 from flip_async._endpoint import ANY_JSON, Endpoint
+from flip_async._http._session import Session
 from flip_async._options import CallOptions
-from flip_async._session import Session
 from flip_async._wire import encode, ready
 from flip_async.models.telemetry import (
     CounterBatch,

@@ -5,7 +5,7 @@ from typing import Final
 
 from flip_async._backoff import Backoff
 from flip_async._clock import Clock
-from flip_async._retry import retry_after_s
+from flip_async._http._retry import retry_after_s
 from flip_async.errors import FlipError
 from flip_async.telemetry._verdict import Verdict
 

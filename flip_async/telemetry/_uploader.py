@@ -9,9 +9,9 @@ from typing import Final, Generic, Literal, Self, TypeVar
 
 import attrs
 
-from flip_async._callbacks import tell
+from flip_async._aio._callbacks import tell
+from flip_async._aio._shutdown import Insisting
 from flip_async._clock import Clock
-from flip_async._insisting import Insisting
 from flip_async._options import check_count, check_seconds
 from flip_async._secret import shape
 from flip_async.errors import (

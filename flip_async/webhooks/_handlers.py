@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar, cast, overload
 
-from flip_async._callbacks import check_async, name_of
+from flip_async._aio._callbacks import check_async, name_of
 from flip_async.errors import ConfigurationError
 from flip_async.webhooks._events import (
     KINDS,

@@ -9,10 +9,10 @@ from typing import Final, Protocol
 
 import attrs
 
+from flip_async._aio._callbacks import tell
 from flip_async._backoff import Backoff
-from flip_async._callbacks import tell
 from flip_async._clock import Clock
-from flip_async._retry import retry_after_s
+from flip_async._http._retry import retry_after_s
 from flip_async._secret import shape
 from flip_async.errors import (
     BadRequestError,

@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from typing import Final
 
-from flip_async._callbacks import check_async
-from flip_async._client import FlipClient
+from flip_async._aio._callbacks import check_async
+from flip_async._aio._shutdown import Insisting
+from flip_async._clients._oem import FlipClient
 from flip_async._clock import Clock, SystemClock
-from flip_async._insisting import Insisting
+from flip_async._http._retry import Retries, retry_after_s
 from flip_async._options import check_count, check_seconds
-from flip_async._retry import Retries, retry_after_s
 from flip_async._secret import shape
 from flip_async.errors import (
     ClientClosedError,

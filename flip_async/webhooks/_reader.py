@@ -8,8 +8,8 @@ from typing import Final
 
 import attrs
 
+from flip_async._aio._callbacks import tell
 from flip_async._backoff import Backoff
-from flip_async._callbacks import tell
 from flip_async._clock import Clock
 from flip_async.errors import StorageError
 from flip_async.webhooks._inbox import Inbox, InboxEntry, Letter

@@ -9,8 +9,8 @@ from typing import Final, Literal, Self
 
 import attrs
 
+from flip_async._aio._shutdown import Insisting
 from flip_async._clock import Clock, SystemClock
-from flip_async._insisting import Insisting
 from flip_async._options import check_seconds
 from flip_async.errors import (
     ConfigurationError,

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from flip_async import PRODUCTION, UNSET, FlipClient, Retries, errors
-from flip_async._session import USER_AGENT
+from flip_async._http._session import USER_AGENT
 from flip_async.models import TelemetryPoint
 from tests.support import API, ManualClock, json_of, settle
 

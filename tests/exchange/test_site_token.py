@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from flip_async import PRODUCTION, ApiKeyAuth, FlipClient, SiteTokenAuth
-from flip_async._core import SiteTokens
+from flip_async._http._runtime import SiteTokens
 from flip_async.errors import (
     NotFoundError,
     ServerError,

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from flip_async import Environment, FlipClient, Retries, _transport, errors
-from flip_async._auth._exchange import Broken, exchange
-from flip_async._transport import QueueingTransport, open_transport, proxy_for, tls_context
+from flip_async import Environment, FlipClient, Retries, errors
+from flip_async._transport import _pool as _transport
+from flip_async._transport._attempt import Broken, exchange
+from flip_async._transport._pool import QueueingTransport, open_transport, proxy_for, tls_context
 from tests.support import settle
 
 URL = "https://api.flip.energy/v1/sites"

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from flip_async import ApiKeyAuth, ClientCredentialsAuth, FlipClient, SandboxClient, SiteTokenAuth
-from flip_async._config import Credentials
+from flip_async._clients._config import Credentials
 from flip_async._secret import Secret, scrub, shape
 from flip_async.emulator import Emulator
 from flip_async.fastapi import webhook_router

@@ -4,7 +4,7 @@ import pytest
 
 from flip_async import Retries
 from flip_async._endpoint import Endpoint
-from flip_async._retry import Answered, NoAnswer, Outcome, RetryBudget
+from flip_async._http._retry import Answered, NoAnswer, Outcome, RetryBudget
 from flip_async.errors import ConfigurationError
 
 SENT = NoAnswer("ReadError", sent=True)

@@ -12,17 +12,19 @@ import httpx
 from flip_async._auth._bearer import BearerAuth
 from flip_async._auth._credential import CredentialSource
 from flip_async._auth._store import TokenStore
-from flip_async._clock import Clock, SystemClock
-from flip_async._config import (
+from flip_async._clients._config import (
     Credentials,
     check_kinds,
     make_auth,
     resolve_credentials,
     resolve_environment,
 )
-from flip_async._core import Core
+from flip_async._clock import Clock, SystemClock
 from flip_async._endpoint import Method
 from flip_async._environment import Environment
+from flip_async._http._retry import Retries, RetryBudget
+from flip_async._http._runtime import Core
+from flip_async._http._session import Session, with_answer
 from flip_async._options import (
     CallOptions,
     QueryValue,
@@ -31,10 +33,8 @@ from flip_async._options import (
     as_deadline,
     as_timeout,
 )
-from flip_async._retry import Retries, RetryBudget
 from flip_async._secret import shape
-from flip_async._session import Session, with_answer
-from flip_async._transport import QueueingTransport, open_transport
+from flip_async._transport._pool import QueueingTransport, open_transport
 from flip_async.errors import ConfigurationError
 from flip_async.models._base import UNSET, UnsetType
 

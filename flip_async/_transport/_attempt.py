@@ -6,7 +6,7 @@ from typing import Final
 import attrs
 import httpx
 
-from flip_async._transport import open_transport
+from flip_async._transport._pool import open_transport
 
 TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from flip_async._base_client import BaseClient
+from flip_async._clients._base import BaseClient
 from flip_async._endpoint import path_segment
 from flip_async._environment import PRODUCTION, SANDBOX
 

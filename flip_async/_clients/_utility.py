@@ -11,11 +11,11 @@ from typing import Final, Unpack
 
 import attrs
 
-from flip_async._base_client import BaseClient
+from flip_async._clients._base import BaseClient
 from flip_async._endpoint import ANY_JSON, JSON_OBJECT, NO_CONTENT, Endpoint
+from flip_async._http._pages import Pages
+from flip_async._http._session import Session
 from flip_async._options import CallOptions
-from flip_async._pages import Pages
-from flip_async._session import Session
 from flip_async.models._base import UNSET, UnsetType
 from flip_async.models.aggregator import (
     AggregatorCommission,

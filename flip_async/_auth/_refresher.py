@@ -11,10 +11,10 @@ from typing import Final
 
 import attrs
 
+from flip_async._aio._per_loop import PerLoop
 from flip_async._auth._decisions import Age, Failure, GiveUp, Policy, Refuse, Route, Use, Wait
-from flip_async._auth._flight import Crashed, Flight, Lost, Outcome, Run
 from flip_async._auth._lifecycle import ANY_GENERATION, Lifecycle
-from flip_async._auth._per_loop import PerLoop
+from flip_async._auth._single_flight import Crashed, Flight, Lost, Outcome, Run
 from flip_async._auth._store import Obtained, StoredTokens
 from flip_async._auth._token import Token
 from flip_async._clock import Clock, Timer

@@ -14,8 +14,8 @@ from flip_async._auth._bearer import BearerAuth
 from flip_async._auth._site_token import SiteTokenAuth
 from flip_async._clock import Clock
 from flip_async._environment import Environment
-from flip_async._retry import RetryBudget
-from flip_async._tracing import make_tracing
+from flip_async._http._retry import RetryBudget
+from flip_async._http._tracing import make_tracing
 from flip_async._version import __version__
 from flip_async.errors import ClientClosedError
 

@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 import attrs
 import httpx
 
-from flip_async._core import Core
 from flip_async._endpoint import (
     ANY_JSON,
     JSON_OBJECT,
@@ -20,11 +19,12 @@ from flip_async._endpoint import (
     TokenKind,
     check_path,
 )
+from flip_async._http._pages import PAGE_SIZE, Pages
+from flip_async._http._retry import Retries
+from flip_async._http._runtime import Core
+from flip_async._http._sending import Call, Sending
 from flip_async._options import CallOptions, QueryValue, Settings, as_timeout, check_options
-from flip_async._pages import PAGE_SIZE, Pages
-from flip_async._retry import Retries
-from flip_async._send_state import SendState
-from flip_async._sending import Call, Sending
+from flip_async._transport._progress import SendState
 from flip_async._version import __version__
 from flip_async._wire import decode, encode
 from flip_async.errors import DecodeError, InvalidArgumentError

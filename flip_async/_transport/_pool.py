@@ -12,7 +12,7 @@ import anyio.to_thread
 import httpx
 
 from flip_async._environment import is_loopback
-from flip_async._send_state import EXTENSION, SendState
+from flip_async._transport._progress import EXTENSION, SendState
 
 CONNECTIONS: Final = 20
 """How many connections a client keeps.

@@ -10,10 +10,10 @@ import httpx
 from flip_async import errors
 from flip_async._auth._bearer import BearerAuth
 from flip_async._backoff import parse_retry_after
-from flip_async._core import Core
 from flip_async._endpoint import Endpoint
-from flip_async._retry import Answered, NoAnswer, Outcome, Retries
-from flip_async._send_state import NOTE, SendState
+from flip_async._http._retry import Answered, NoAnswer, Outcome, Retries
+from flip_async._http._runtime import Core
+from flip_async._transport._progress import NOTE, SendState
 from flip_async.errors import (
     ClientClosedError,
     ConnectionFailedError,

@@ -1,0 +1,1 @@
+"""What users make: they put the parts together, and close them."""

@@ -1,0 +1,1 @@
+"""One call: built, sent until it is answered, read."""

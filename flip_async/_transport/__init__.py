@@ -1,0 +1,1 @@
+"""Below the auth: connections, and what became of one request on them."""

@@ -19,6 +19,7 @@ from flip_async.emulator._app import OPERATIONS
 
 PAGE = Path(__file__).parent / "reference" / "endpoints.md"
 BEGIN, END = "<!-- the table, by docs/_endpoint_table.py -->\n", "<!-- its end -->\n"
+SISTER_APIS = {"aggregator", "utility"}  # the emulator serves none of theirs
 NAMESPACES = {
     "Sites": "flip.sites",
     "Commands": "flip.commands",
@@ -49,6 +50,8 @@ def rows() -> list[Row]:
     routes = {(method, path): handler for method, path, _, handler in OPERATIONS}
     found = []
     for module_info in pkgutil.iter_modules(flip_async._resources.__path__):
+        if module_info.name in SISTER_APIS:
+            continue
         module = importlib.import_module(f"flip_async._resources.{module_info.name}")
         for cls in vars(module).values():
             if isinstance(cls, type) and cls.__module__ == module.__name__:

@@ -63,7 +63,7 @@ def rejected(life: Lifecycle, now: Instant) -> Instant:
 
 
 def late(life: Lifecycle, now: Instant) -> Instant:
-    life.rejected(token("an older one"), ROUTE, now)
+    life.rejected(token("older"), ROUTE, now)
     return now
 
 

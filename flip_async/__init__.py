@@ -13,12 +13,13 @@ from flip_async._auth._token import Token
 from flip_async._clients._oem import FlipClient, ProductionClient, SandboxClient
 from flip_async._environment import PRODUCTION, SANDBOX, Environment
 from flip_async._http._pages import Pages
-from flip_async._http._retry import Retries
+from flip_async._http._retry import Retries, RetryEvent
 from flip_async._version import __version__
 from flip_async.models._base import UNSET
 
 if TYPE_CHECKING:
-    from flip_async._clients._utility import AggregatorClient, UtilityClient
+    from flip_async._clients._aggregator import AggregatorClient
+    from flip_async._clients._utility import UtilityClient
 
 # A program that does not ask for our log does not get it on its standard error.
 logging.getLogger("flip_async").addHandler(logging.NullHandler())
@@ -37,6 +38,7 @@ __all__ = [
     "ProductionClient",
     "RefreshEvent",
     "Retries",
+    "RetryEvent",
     "SandboxClient",
     "SiteTokenAuth",
     "Token",
@@ -46,11 +48,16 @@ __all__ = [
     "errors",
 ]
 
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> object:
-    # The sister APIs' clients bring all their models: loaded when they are asked for.
-    if name in {"AggregatorClient", "UtilityClient"}:
-        from flip_async._clients import _utility as _sister_clients
+    def __getattr__(name: str) -> object:
+        # The sister APIs' clients bring all their models: loaded when they are asked for.
+        if name == "AggregatorClient":
+            from flip_async._clients._aggregator import AggregatorClient
 
-        return getattr(_sister_clients, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return AggregatorClient
+        if name == "UtilityClient":
+            from flip_async._clients._utility import UtilityClient
+
+            return UtilityClient
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

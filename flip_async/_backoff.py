@@ -2,6 +2,7 @@
 
 import email.utils
 import re
+from collections.abc import Mapping
 from datetime import UTC
 from typing import Final
 
@@ -39,6 +40,10 @@ class Backoff:
         exponent = min(attempt - 1, _LARGEST_EXPONENT)
         return luck * min(self.cap_s, self.base_s * 2.0**exponent)
 
+    def patient_delay_s(self, attempt: int, luck: float) -> float:
+        """As `delay_s`, and at least half of it: for whoever needs time to recover."""
+        return self.delay_s(attempt, 0.5 + luck / 2)
+
 
 def doubled(previous_s: float | None, *, first_s: float, cap_s: float) -> float:
     """The next length of a while that grows each time it was not enough."""
@@ -65,6 +70,19 @@ def parse_retry_after(value: str | None, wall_now_s: float) -> float | None:
         return float(text)
     at = parse_http_date(text)
     return None if at is None else max(0.0, at - wall_now_s)
+
+
+def retry_after_of(headers: Mapping[str, str], wall_now_s: float) -> float | None:
+    """What an answer asks to wait, in seconds, if it does.
+
+    A date is measured against the answer's own `Date`: both stand on the server's clock, which
+    may differ from ours.
+    """
+    value = headers.get("Retry-After")
+    if value is None:
+        return None
+    answered_at = parse_http_date(headers.get("Date"))
+    return parse_retry_after(value, wall_now_s if answered_at is None else answered_at)
 
 
 def parse_http_date(value: str | None) -> float | None:

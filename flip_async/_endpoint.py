@@ -2,12 +2,10 @@
 
 import re
 from typing import Any, Final, Generic, Literal, TypeVar, cast
-from urllib.parse import quote
 
 import attrs
 
-from flip_async._secret import shape
-from flip_async.errors import InvalidArgumentError
+from flip_async._checks import path_segment
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 TokenKind = Literal["client", "site"]
@@ -62,32 +60,3 @@ class Endpoint(Generic[T_co]):
             return self.path
         values = iter(ids)
         return _PLACEHOLDER.sub(lambda match: path_segment(next(values), match[1]), self.path)
-
-
-def check_path(path: object) -> None:
-    """Refuse what is no path of the API.
-
-    Raises:
-        InvalidArgumentError: It does not begin with one slash, or has a query in it.
-    """
-    if not isinstance(path, str):
-        raise InvalidArgumentError(f"is a str, not {shape(path)}", field="path")
-    if not path.startswith("/") or path.startswith("//"):
-        raise InvalidArgumentError("begins with one slash, as /v1/sites does", field="path")
-    if "?" in path or "#" in path:
-        raise InvalidArgumentError("has no ? and no #: use query=", field="path")
-    if any(segment in {".", ".."} for segment in path.split("/")):
-        raise InvalidArgumentError("has no . and no .., which mean another path", field="path")
-
-
-def path_segment(value: object, field: str) -> str:
-    """Percent-encode an id for one segment of a path."""
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", field).lower()
-    if not isinstance(value, str):
-        raise InvalidArgumentError(f"is a str, not {shape(value)}", field=name)
-    if value in ("", ".", ".."):
-        raise InvalidArgumentError(
-            "is empty" if not value else "is neither . nor .., which mean another path",
-            field=name,
-        )
-    return quote(value, safe="")

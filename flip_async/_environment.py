@@ -1,14 +1,17 @@
 """Where Flip is, and which hosts a credential may go to."""
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import attrs
 import httpx
 
+from flip_async._checks import check_flag, check_text
 from flip_async.errors import ConfigurationError
 
+_HOST: Final = re.compile(r"[0-9a-z_](?:[0-9a-z._-]*[0-9a-z_])?\.?|[0-9a-f:.]+", re.ASCII)
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -73,14 +76,19 @@ def parse_origin(url: str, *, field: str, insecure_http: bool = False) -> Origin
 
 def parse_endpoint(url: str, *, field: str, insecure_http: bool = False) -> httpx.URL:
     """Read a URL that a credential will be sent to; as `parse_origin`, but with a path."""
+    check_flag(insecure_http, field="insecure_http")
     if not isinstance(url, str):
         raise ConfigurationError(f"{field} is a str, not {type(url).__name__}")
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, ValueError):
         raise ConfigurationError(f"{field} is not a URL") from None
     if parsed.scheme not in _DEFAULT_PORTS or not parsed.host:
         raise ConfigurationError(f"{field} begins with https:// and a host")
+    if _HOST.fullmatch(parsed.raw_host.decode("ascii").lower()) is None:
+        raise ConfigurationError(f"{field} has a host that cannot be one")
+    if parsed.port is not None and not 0 < parsed.port <= 65535:
+        raise ConfigurationError(f"{field} has a port that is not between 1 and 65535")
     if parsed.userinfo:
         raise ConfigurationError(f"{field} holds a user or a password: leave them out")
     if parsed.query or parsed.fragment:
@@ -118,6 +126,8 @@ class Environment:
     insecure_http: bool = False
 
     def __attrs_post_init__(self) -> None:
+        check_text(self.name, field="name")
+        check_flag(self.insecure_http, field="insecure_http")
         for field in ("api_url", "oauth_url", "utility_url", "aggregator_url"):
             url = getattr(self, field)
             if url is not None:

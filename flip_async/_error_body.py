@@ -6,6 +6,8 @@ from typing import Final
 import attrs
 import httpx
 
+from flip_async._secret import Secret, scrub
+
 _LONGEST_SERVER_TEXT: Final = 500
 
 
@@ -33,10 +35,10 @@ class ErrorBody:
     details: tuple[FieldError, ...] = ()
 
     @classmethod
-    def read(cls, response: httpx.Response) -> "ErrorBody":
-        """Read what is there; what cannot be read is as good as absent."""
+    def read(cls, response: httpx.Response, *secrets: Secret) -> "ErrorBody":
+        """Read what is there, secrets cut out; what cannot be read is as good as absent."""
         try:
-            document = json.loads(response.content)
+            document = _scrubbed(json.loads(response.content), secrets)
         except (ValueError, RecursionError):
             return cls()
         if not isinstance(document, dict):
@@ -51,6 +53,19 @@ class ErrorBody:
             first = f"{details[0].field}: {details[0].message}"
             message = f"{message}: {first}" if message else first
         return cls(message=message, code=_first_text(document, "code"), details=details)
+
+
+def _scrubbed(document: object, secrets: tuple[Secret, ...]) -> object:
+    """Cut secrets out of every text, names too, before any is cut short."""
+    if isinstance(document, str):
+        return scrub(document, *secrets)
+    if isinstance(document, list):
+        return [_scrubbed(entry, secrets) for entry in document]
+    if isinstance(document, dict):
+        return {
+            scrub(name, *secrets): _scrubbed(entry, secrets) for name, entry in document.items()
+        }
+    return document
 
 
 def _first_text(document: dict[str, object], *names: str) -> str | None:
@@ -72,7 +87,7 @@ def _field_error(entry: dict[str, object]) -> FieldError:
     loc = entry.get("loc")
     if isinstance(loc, list):
         # The first part names the place (body, path, query), not the field.
-        field = ".".join(str(part) for part in (loc[1:] or loc))
+        field = ".".join(str(part) for part in (loc[1:] or loc))[:_LONGEST_SERVER_TEXT]
     else:
         field = _first_text(entry, "path") or ""
     message = _first_text(entry, "msg", "message") or "not valid"

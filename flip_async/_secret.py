@@ -1,7 +1,13 @@
 """A string that does not show itself."""
 
+import base64
+import contextlib
+import hashlib
 import hmac
+import json
+import re
 from typing import Final, NoReturn, final
+from urllib.parse import quote, quote_plus
 
 SHORTEST_SCRUBBED: Final = 4  # anything shorter occurs in ordinary words
 
@@ -46,12 +52,43 @@ class Secret:
 
 
 def scrub(text: str, *secrets: Secret) -> str:
-    """Cut secrets out of a text that somebody else wrote and that may echo them."""
+    """Cut secrets out of a text that somebody else wrote and that may echo them.
+
+    In every form that a request had them in, or that a server may make of them. Scrub before
+    you cut: half a secret is found by nobody.
+    """
     for secret in secrets:
-        value = secret.reveal()
-        if len(value) >= SHORTEST_SCRUBBED:
-            text = text.replace(value, "***")
+        if len(secret.reveal()) >= SHORTEST_SCRUBBED:
+            for form in _forms(secret.reveal()):
+                text = text.replace(form, "***")
     return text
+
+
+def _forms(value: str) -> list[str]:
+    """A secret as it is, form-encoded, as a URL, HTML or JSON has it, in base64; longest first."""
+    quoted = {quote(value, safe=""), quote_plus(value)}
+    escaped = value.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    forms = {value, escaped, json.dumps(value)[1:-1], *quoted}
+    forms |= {re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), text) for text in quoted}
+    forms.add(base64.b64encode(value.encode()).decode().rstrip("="))
+    return sorted(forms, key=len, reverse=True)
+
+
+def secrets_of(authorization: str) -> tuple[Secret, ...]:
+    """What is secret in the value of an `Authorization` header: also what Basic hides."""
+    scheme, _, value = authorization.partition(" ")
+    found = [Secret(value or scheme)]
+    if scheme.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            pair = base64.b64decode(value, validate=True).decode()
+            found.append(Secret(pair.partition(":")[2]))
+    return tuple(found)
+
+
+def digest(secret: Secret) -> str:
+    """What tells one secret from another in a store, and tells nobody the secret."""
+    key = b"flip_async identity of a credential"
+    return hashlib.blake2b(secret.reveal().encode(), key=key, digest_size=16).hexdigest()
 
 
 def shape(value: object) -> str:

@@ -44,9 +44,9 @@ from typing import Final, Self, TypeVar
 
 import httpx
 
-from flip_async._backoff import parse_retry_after
+from flip_async._backoff import retry_after_of
 from flip_async._error_body import ErrorBody, FieldError
-from flip_async._secret import Secret, scrub
+from flip_async._secret import secrets_of
 
 __all__ = [
     "AuthenticationError",
@@ -98,12 +98,17 @@ class FlipError(Exception):
         method: HTTP method of the request, if there was one.
         path: Path of the request, if there was one.
         attempts: How often the request was sent, at least to the connection pool.
+        retry_after_s: What the server asks to wait, in seconds, if it does.
+        needed_for: The call that this request was made for, where it is another one
+            (`GET /v1/site/hh-1042`, where a site's token could not be had).
     """
 
     message: str
     method: str | None
     path: str | None
     attempts: int
+    retry_after_s: float | None = None
+    needed_for: str | None = None
 
     def __init__(
         self, message: str, *, method: str | None = None, path: str | None = None, attempts: int = 0
@@ -117,7 +122,11 @@ class FlipError(Exception):
     def __str__(self) -> str:
         where = f"{self.method} {self.path}: " if self.method else ""
         tries = f" (after {self.attempts} attempts)" if self.attempts > 1 else ""
-        return f"{where}{self.message}{tries}"
+        why = f" (needed for {self.needed_for})" if self.needed_for else ""
+        return f"{where}{self.message}{tries}{why}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
     def again(self) -> Self:
         """A copy to raise in another task: a traceback belongs to one raise."""
@@ -126,6 +135,13 @@ class FlipError(Exception):
             copy.__dict__["__notes__"] = list(self.__notes__)
         copy.__cause__ = self.__cause__
         copy.__suppress_context__ = self.__suppress_context__
+        return copy
+
+    def for_others(self) -> Self:
+        """A copy to hand out: no traceback, whose locals may hold what nobody should see."""
+        copy = self.again()
+        copy.__cause__ = None
+        copy.__context__ = None
         return copy
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -180,7 +196,6 @@ class StatusError(FlipError):
     response: httpx.Response
     code: str | None
     details: tuple[FieldError, ...]
-    retry_after_s: float | None
     outcome_unknown: bool
     not_retried: str | None
 
@@ -281,10 +296,13 @@ class DecodeError(FlipError):
         response: The answer as it came.
         document_path: Where in the document the trouble is (`$[3].id`), or `None`
             where the whole cannot be read.
+        outcome_unknown: It was carried out, and what became of it stood in the answer: a POST
+            that is not safe to repeat.
     """
 
     response: httpx.Response
     document_path: str | None
+    outcome_unknown: bool
 
     def __init__(
         self,
@@ -295,10 +313,12 @@ class DecodeError(FlipError):
         method: str,
         path: str,
         attempts: int = 1,
+        outcome_unknown: bool = False,
     ) -> None:
         super().__init__(message, method=method, path=path, attempts=attempts)
         self.response = response
         self.document_path = document_path
+        self.outcome_unknown = outcome_unknown
 
     def _picklable_state(self) -> dict[str, object]:
         return super()._picklable_state() | {"response": _without_headers(self.response)}
@@ -353,8 +373,6 @@ class TokenUnavailableError(TokenError):
     Attributes:
         retry_after_s: What the server asked to wait, in seconds, if it did.
     """
-
-    retry_after_s: float | None
 
     def __init__(
         self, message: str, *, retry_after_s: float | None = None, attempts: int = 1
@@ -491,12 +509,10 @@ def from_response(
     """
     status = response.status_code
     kind = _BY_STATUS.get(status, ServerError if status >= 500 else StatusError)
-    body = ErrorBody.read(response)
-    credential = Secret(response.request.headers.get("Authorization", "").removeprefix("Bearer "))
-    says = scrub(body.message or "", credential)
+    body = ErrorBody.read(response, *secrets_of(response.request.headers.get("Authorization", "")))
     text = f"{status} {_phrase(status)}".rstrip()
-    if says:
-        text = f"{text}: {says}"
+    if body.message:
+        text = f"{text}: {body.message}"
     if not_retried:
         text = f"{text} ({not_retried})"
     return kind(
@@ -507,7 +523,7 @@ def from_response(
         attempts=attempts,
         code=body.code,
         details=body.details,
-        retry_after_s=parse_retry_after(response.headers.get("Retry-After"), wall_now_s),
+        retry_after_s=retry_after_of(response.headers, wall_now_s),
         outcome_unknown=outcome_unknown,
         not_retried=not_retried,
     )

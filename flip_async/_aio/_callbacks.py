@@ -1,15 +1,51 @@
-"""Functions of users, which may be of either kind and may fail."""
+"""Functions of users, which may be of either kind, may fail, and may never end."""
 
-import functools
+import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TypeVar, TypeVarTuple
 
-from flip_async._secret import shape
-from flip_async.errors import ConfigurationError
+import anyio
+
+from flip_async._aio._tasks import detached, is_from_within
+from flip_async._checks import name_of
+
+A = TypeVarTuple("A")
+T = TypeVar("T")
 
 
-async def tell(
+class UserCodeError(Exception):
+    """A function of a user's ended otherwise than well; `str()` says how, and shows no value."""
+
+
+async def run_user_code(function: Callable[[*A], Awaitable[T]], *arguments: *A) -> T:
+    """Call a function and wait for it; its own `CancelledError` is a failure like others [B1].
+
+    Raises:
+        UserCodeError: It let somebody else's cancellation out; other exceptions pass as they
+            are.
+    """
+    try:
+        return await function(*arguments)
+    except asyncio.CancelledError as error:
+        if not is_from_within(error):
+            raise
+        raise UserCodeError("let a CancelledError out") from error
+
+
+async def limited(function: Callable[[], Awaitable[T]], *, within_s: float) -> T:
+    """As `run_user_code`, for so long at the most [B4].
+
+    Raises:
+        UserCodeError: It took longer, too.
+    """
+    with anyio.CancelScope(deadline=anyio.current_time() + within_s):
+        return await run_user_code(function)
+    raise UserCodeError(f"took longer than {within_s:.3g} s")
+
+
+async def notify(
     logger: logging.Logger, callback: Callable[..., Awaitable[None] | None], *arguments: object
 ) -> None:
     """Tell a user something; what the user's code raises is logged, and stops nothing."""
@@ -19,26 +55,24 @@ async def tell(
             await result
     except Exception:
         logger.exception("a callback failed: %s", name_of(callback))
+    except asyncio.CancelledError as error:
+        if not is_from_within(error):
+            raise
+        logger.exception("a callback let a CancelledError out: %s", name_of(callback))
 
 
-def check_async(function: object, *, field: str) -> None:
-    """Refuse what cannot be awaited, before it would block everything.
-
-    Raises:
-        ConfigurationError: It is no `async def`, nor an object with one as its `__call__`.
-    """
-    inner = function
-    while isinstance(inner, functools.partial):
-        inner = inner.func
-    call = getattr(type(inner), "__call__", None)  # noqa: B004  # not its result
-    if not (inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(call)):
-        what = name_of(function) if callable(function) else shape(function)
-        raise ConfigurationError(f"{field} is an `async def`, and {what} is none")
+def notify_soon(
+    logger: logging.Logger, callback: Callable[..., Awaitable[None] | None], *arguments: object
+) -> None:
+    """As `notify`, and nobody waits: what is async goes on beside whoever tells it."""
+    try:
+        result = callback(*arguments)
+    except (Exception, asyncio.CancelledError):
+        logger.exception("a callback failed: %s", name_of(callback))
+        return
+    if inspect.isawaitable(result):
+        detached(notify(logger, _given(result)))
 
 
-def name_of(function: object) -> str:
-    """What to call a function in a log."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    name = getattr(function, "__qualname__", None)
-    return name if isinstance(name, str) else type(function).__qualname__
+def _given(result: Awaitable[None]) -> Callable[[], Awaitable[None]]:
+    return lambda: result

@@ -4,14 +4,19 @@ import asyncio
 from collections.abc import Collection, Coroutine
 from typing import TypeVar
 
+import anyio
+
+from flip_async._aio._tasks import running_loop
+
 T = TypeVar("T")
 
 
-class Insisting:
+class GracefulShutdown:
     """Waits on through one cancellation, and gives up the work at the next one.
 
     Ctrl-C cancels the main task once: then there is time to send what is left. Whoever
-    presses it again has no time, and all that is not sent is reported at once.
+    presses it again has no time, and all that is not sent is reported at once. A scope of
+    anyio cancels at every wait, which counts as once.
 
     Attributes:
         cancelled: The last cancellation that came meanwhile: to be raised when all is done.
@@ -23,7 +28,7 @@ class Insisting:
 
     async def until_done(self, job: Coroutine[object, object, None]) -> None:
         """Run a job to its end, or until it is given up."""
-        task = asyncio.get_running_loop().create_task(job)
+        task = running_loop().create_task(job)
         await self.until_ended([task])
         if not task.cancelled():
             task.result()
@@ -32,7 +37,8 @@ class Insisting:
         """Wait until tasks have ended, whichever way."""
         while any(not task.done() for task in tasks):
             try:
-                await asyncio.wait(tasks)
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait(tasks)
             except asyncio.CancelledError as error:
                 self.cancelled = error
                 self._cancellations += 1

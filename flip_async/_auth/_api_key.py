@@ -1,17 +1,18 @@
 """API keys."""
 
-import hashlib
 import math
+import os
 from collections.abc import Iterable
 from typing import Final
 
-from flip_async._auth._bearer import BearerAuth, BearerOptions
-from flip_async._auth._credential import CredentialSource, ask, clean_bearer
-from flip_async._auth._decisions import Failure, Policy
-from flip_async._auth._store import Obtained, store_key
+from flip_async._auth._bearer import BearerAuth
+from flip_async._auth._credential import CredentialSource, ask
+from flip_async._auth._decisions import Failure, Obtained, Policy
+from flip_async._auth._store import store_key
 from flip_async._auth._token import Token
+from flip_async._checks import clean_bearer, conceal
 from flip_async._clock import Clock, SystemClock
-from flip_async._secret import Secret
+from flip_async._secret import Secret, digest
 from flip_async.errors import FlipError
 
 
@@ -24,7 +25,7 @@ class ApiKeyAuth(BearerAuth):
 
     Args:
         key: The key, or a callable (sync or async) that gives it. A sync one runs in a
-            thread.
+            thread; either has 30 s.
         origins: API origins that the key may go to; by default Flip's own.
         insecure_http: Allow `http` beyond loopback, for an emulator on a private network.
         clock: Time and luck, for tests.
@@ -44,40 +45,52 @@ class ApiKeyAuth(BearerAuth):
         insecure_http: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        self._source: Final = key if callable(key) else None
-        self._static: Final = None if callable(key) else clean_bearer(key, field="api_key")
+        key = conceal(key)  # type: ignore[assignment]  # no frame shows it from here on
+        clock = clock or SystemClock()
+        source = _Keys(key if callable(key) else clean_bearer(key, field="api_key"), clock)
         super().__init__(
-            BearerOptions(
-                origins=origins, insecure_http=insecure_http, clock=clock or SystemClock()
-            ),
+            source,
             Policy(repeat_same=False),
-            renewable=self._source is not None,
+            renewable=source.callable is not None,
+            origins=origins,
+            insecure_http=insecure_http,
+            clock=clock,
         )
-        if self._static is not None:
-            now = self._clock.now()
-            self._supply.life.refreshed(self._token(self._static, now.wall_s), now, now)
-
-    async def _fetch(self) -> Obtained | Failure:
-        issued = self._clock.now()
-        secret = self._static
-        if secret is None:
-            assert self._source is not None
-            try:
-                secret = clean_bearer(await ask(self._source, field="api_key"), field="api_key")
-            except FlipError as error:
-                return Failure(error, retryable=False)
-        return Obtained(self._token(secret, issued.wall_s), issued)
-
-    def _token(self, secret: Secret, issued_at: float) -> Token:
-        return Token(access_token=secret, issued_at=issued_at, lifetime_s=math.inf)
-
-    @property
-    def identity(self) -> str:
-        """Tells this credential from others, with no secret in it."""
-        if self._static is None:
-            return store_key("api_key", str(id(self)))
-        digest = hashlib.sha256(self._static.reveal().encode()).hexdigest()
-        return store_key("api_key", digest)
+        if source.static is not None:
+            now = clock.now()
+            self._refresher.life.refreshed(_token(source.static, now.wall_s), now, now)
 
     def __repr__(self) -> str:
-        return f"ApiKeyAuth({'***' if self._static is not None else self._source!r})"
+        source = getattr(self, "_source", None)
+        shown = source.callable if isinstance(source, _Keys) and source.callable else "***"
+        return f"ApiKeyAuth({shown!r})"
+
+
+class _Keys:
+    """A key as a source of tokens: one that is always the same, or a callable's."""
+
+    def __init__(self, key: Secret | CredentialSource, clock: Clock) -> None:
+        self.static: Final = key if isinstance(key, Secret) else None
+        self.callable: Final = None if isinstance(key, Secret) else key
+        self._clock: Final = clock
+        # What a callable will give nobody knows yet, so that it is shared with nobody.
+        which = digest(key) if isinstance(key, Secret) else os.urandom(16).hex()
+        self.identity: Final = store_key("api_key", which)
+
+    async def fetch(self, within_s: float) -> Obtained | Failure:
+        """Ask the callable."""
+        issued = self._clock.now()
+        secret = self.static
+        if secret is None:
+            assert self.callable is not None
+            try:
+                secret = await ask(
+                    self.callable, field="api_key", clean=clean_bearer, within_s=within_s
+                )
+            except FlipError as error:
+                return Failure(error, retryable=False)
+        return Obtained(_token(secret, issued.wall_s), issued)
+
+
+def _token(secret: Secret, issued_at: float) -> Token:
+    return Token(access_token=secret, issued_at=issued_at, lifetime_s=math.inf)

@@ -1,21 +1,21 @@
 """What httpx sees: sets the header, and sends a request once more after a 401."""
 
 import logging
-from abc import abstractmethod
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, Generator, Iterable
 from types import TracebackType
 from typing import Final, NoReturn, Self
 
-import attrs
 import httpx
 
-from flip_async._auth._decisions import Failure, Policy, Route
-from flip_async._auth._refresher import RefreshEvent, Supply
-from flip_async._auth._store import Obtained, StoredTokens
+from flip_async._auth._decisions import Policy, Route, TokenSource
+from flip_async._auth._refresher import OnRefresh, Refresher
+from flip_async._auth._store import StoredTokens, TokenStore, check_store
 from flip_async._auth._token import Token
-from flip_async._clock import Clock, SystemClock
+from flip_async._checks import check_callback, check_clock, check_flag
+from flip_async._clock import Clock
 from flip_async._environment import FLIP_API_ORIGINS, Origin, parse_origin
-from flip_async._transport._progress import EXTENSION, NOTE, SendState
+from flip_async._transport._attempt import Send
+from flip_async._transport._progress import NOTE
 from flip_async.errors import ConfigurationError, FlipError
 
 logger: Final = logging.getLogger("flip_async.auth")
@@ -26,73 +26,50 @@ NOT_REPLAYABLE: Final = (
 """Why a 401 was not followed by a second attempt [A14]."""
 
 
-@attrs.frozen(kw_only=True)
-class BearerOptions:
-    """What every bearer auth is made with; the public classes document each.
-
-    Attributes:
-        origins: API origins that the bearer may go to; `None` for Flip's own.
-        insecure_http: Allow `http` origins beyond loopback.
-        any_loopback: Allow any origin on this machine.
-        keep_fresh: Refresh without a request's asking [A22].
-        on_refresh: Called after every try.
-        clock: Time and luck.
-    """
-
-    origins: Iterable[str] | None = None
-    insecure_http: bool = False
-    any_loopback: bool = False
-    keep_fresh: bool = False
-    on_refresh: Callable[[RefreshEvent], object] | None = None
-    clock: Clock = attrs.field(factory=SystemClock)
-
-    def allowed_origins(self) -> frozenset[tuple[object, ...]]:
-        if self.origins is None:
-            return frozenset(FLIP_API_ORIGINS)
-        if isinstance(self.origins, str):
-            raise ConfigurationError("origins is a list of origins, not a str")
-        return frozenset(
-            parse_origin(url, field="origins", insecure_http=self.insecure_http)
-            for url in self.origins
-        )
-
-
 class BearerAuth(httpx.Auth):
     """Base of the public auth classes: sets the header, and lives through a 401.
 
-    One object may serve any number of requests, clients, event loops and threads.
+    One object may serve any number of requests, clients, event loops and threads. It has a
+    source of tokens, and what refreshes them.
     """
 
     def __init__(
         self,
-        options: BearerOptions,
-        policy: Policy | None = None,
+        source: TokenSource,
+        policy: Policy,
         *,
         renewable: bool = True,
-        stored: StoredTokens | None = None,
+        origins: Iterable[str] | None,
+        insecure_http: bool,
+        any_loopback: bool = False,
+        keep_fresh: bool = False,
+        token_store: TokenStore | None = None,
+        on_refresh: OnRefresh | None = None,
+        clock: Clock,
     ) -> None:
-        self._origins: Final = options.allowed_origins()
-        self._any_loopback: Final = options.any_loopback
-        self._clock: Final = options.clock
-        self._keep_fresh: Final = options.keep_fresh
+        check_callback(on_refresh, field="on_refresh")
+        check_store(token_store)
+        check_clock(clock)
+        self._source: Final = source
+        self._origins: Final = _allowed_origins(origins, insecure_http)
+        self._any_loopback: Final = any_loopback
+        self._keep_fresh: Final = keep_fresh
         self._renewable: Final = renewable
-        self._supply: Final = Supply(
-            self._fetch,
+        self._refresher: Final = Refresher(
+            source,
             owner=type(self).__name__,
-            clock=options.clock,
+            clock=clock,
             policy=policy,
-            stored=stored,
-            keep_fresh=options.keep_fresh,
-            on_refresh=options.on_refresh,
+            stored=None
+            if token_store is None
+            else StoredTokens(token_store, source.identity, clock),
+            keep_fresh=keep_fresh,
+            on_refresh=on_refresh,
         )
         # Bound here: every request asks these three.
-        self._fresh: Final = self._supply.life.fresh
-        self._monotonic: Final = options.clock.monotonic
-        self._wall: Final = options.clock.wall
-
-    @abstractmethod
-    async def _fetch(self) -> Obtained | Failure:
-        """Ask for a token, once."""
+        self._fresh: Final = self._refresher.life.fresh
+        self._monotonic: Final = clock.monotonic
+        self._wall: Final = clock.wall
 
     # The flow
 
@@ -106,36 +83,50 @@ class BearerAuth(httpx.Auth):
         self, request: httpx.Request
     ) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Set the header; on a 401 take a newer token and send the request once more."""
-        url = request.url
-        if (url.scheme, url.raw_host, url.port) not in self._origins:
-            self._check_origin(url)
-        held = self._fresh(self._monotonic(), self._wall())
-        if held is not None and not self._keep_fresh:
-            token = held.token
-            request.headers["Authorization"] = held.authorization
-        else:
-            token = await self._supply.acquire()
-            request.headers["Authorization"] = token.authorization()
-        state: SendState | None = request.extensions.get(EXTENSION)
-        if state is not None:
-            state.leaves()
+        token = self._sign_at_once(request) or await self._sign(request)
 
         response = yield request
 
         if response.status_code != 401 or not self._is_ours(response, request):
             return
-        if state is not None:
-            state.waits()  # a refused request was not carried out
         successor = await self._after_401(request, response, token)
         if successor is None:
             return
         request.headers["Authorization"] = successor.authorization()
-        if state is not None:
-            state.leaves()
 
         response = yield request
 
-        self._supply.retried(_route(request), accepted=response.status_code != 401)
+        self._refresher.retried(_route(request), accepted=response.status_code != 401)
+
+    async def send_signed(self, request: httpx.Request, send: Send) -> httpx.Response:
+        """Do what the flow does, with no generator: our own clients send this way [E2]."""
+        token = self._sign_at_once(request) or await self._sign(request)
+        response = await send(request)
+        if response.status_code != 401 or not self._is_ours(response, request):
+            return response
+        successor = await self._after_401(request, response, token)
+        if successor is None:
+            return response
+        request.headers["Authorization"] = successor.authorization()
+        response = await send(request)
+        self._refresher.retried(_route(request), accepted=response.status_code != 401)
+        return response
+
+    def _sign_at_once(self, request: httpx.Request) -> Token | None:
+        """Set the header from a fresh token [A1]: nothing is awaited, and no lock is taken."""
+        url = request.url
+        if (url.scheme, url.raw_host, url.port) not in self._origins:
+            self._check_origin(url)
+        held = self._fresh(self._monotonic(), self._wall())
+        if held is None or self._keep_fresh:
+            return None
+        request.headers["Authorization"] = held.authorization
+        return held.token
+
+    async def _sign(self, request: httpx.Request) -> Token:
+        token = await self._refresher.acquire()
+        request.headers["Authorization"] = token.authorization()
+        return token
 
     def _check_origin(self, url: httpx.URL) -> None:
         origin = Origin.of(url)
@@ -155,47 +146,47 @@ class BearerAuth(httpx.Auth):
         self, request: httpx.Request, response: httpx.Response, token: Token
     ) -> Token | None:
         """The token to send the request again with, or `None` where it is not sent again."""
-        supply, route = self._supply, _route(request)
-        if not supply.rejected(token, route):
+        refresher, route = self._refresher, _route(request)
+        if not refresher.rejected(token, route):
             return None
         if not isinstance(request.stream, httpx.ByteStream):
-            supply.replace_if_dropped()  # for the requests that follow
+            refresher.replace_if_dropped()  # for the requests that follow
             response.extensions[NOTE] = NOT_REPLAYABLE
             logger.warning("%s %s: 401, %s", request.method, request.url.path, NOT_REPLAYABLE)
             return None
         # Until it is read, the answer holds a connection that the token request may need.
         await response.aread()
         try:
-            successor = await supply.acquire()
+            successor = await refresher.acquire()
         except FlipError as error:
             error.add_note("the API had answered 401 to the token at hand")
             raise
-        if supply.life.retry_is_worth_it(token, successor):
+        if refresher.life.retry_is_worth_it(token, successor):
             return successor
-        supply.retried(route, accepted=False)
+        refresher.retried(route, accepted=False)
         return None
 
     # Tokens
 
     @property
-    @abstractmethod
     def identity(self) -> str:
-        """Tells this credential from others, with no secret in it."""
+        """Tells this credential from others, in stores too, with no secret in it."""
+        return self._source.identity
 
     @property
     def trouble(self) -> FlipError | None:
         """Why there is no valid token at hand, if the last try for one failed."""
-        return self._supply.trouble
+        return self._refresher.trouble
 
     @property
     def is_busy(self) -> bool:
         """Whether a token is being fetched."""
-        return self._supply.is_busy
+        return self._refresher.is_busy
 
     @property
     def is_idle(self) -> bool:
         """Whether it has no valid token at hand, and none is being fetched."""
-        return self._supply.is_idle
+        return self._refresher.is_idle
 
     async def token(self) -> Token:
         """A valid token: the one at hand, or a new one.
@@ -204,7 +195,7 @@ class BearerAuth(httpx.Auth):
             TokenError: None can be had.
             ClientClosedError: `aclose()` was called.
         """
-        return await self._supply.acquire()
+        return await self._refresher.acquire()
 
     async def refresh(self) -> Token:
         """Take a new token, whatever the one at hand is worth; ends every waiting period.
@@ -213,15 +204,15 @@ class BearerAuth(httpx.Auth):
             TokenError: None can be had; a valid one at hand stays in use.
             ClientClosedError: `aclose()` was called.
         """
-        return await self._supply.renew()
+        return await self._refresher.renew()
 
     def invalidate(self) -> None:
         """Drop the token at hand and end every waiting period; the next request takes a new one."""
-        self._supply.invalidate()
+        self._refresher.invalidate()
 
     async def aclose(self) -> None:
         """Drop the token and end what runs; whoever waits gets a `ClientClosedError`."""
-        await self._supply.aclose()
+        await self._refresher.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -240,3 +231,16 @@ class BearerAuth(httpx.Auth):
 
 def _route(request: httpx.Request) -> Route:
     return request.method, request.url.raw_path.partition(b"?")[0]
+
+
+def _allowed_origins(
+    origins: Iterable[str] | None, insecure_http: bool
+) -> frozenset[tuple[object, ...]]:
+    check_flag(insecure_http, field="insecure_http")
+    if origins is None:
+        return frozenset(FLIP_API_ORIGINS)
+    if isinstance(origins, str) or not isinstance(origins, Iterable):
+        raise ConfigurationError("origins is a list of origins")
+    return frozenset(
+        parse_origin(url, field="origins", insecure_http=insecure_http) for url in origins
+    )

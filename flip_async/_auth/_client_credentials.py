@@ -1,20 +1,29 @@
 """OAuth 2.0 client credentials."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import httpx
 
-from flip_async._auth._bearer import BearerAuth, BearerOptions
-from flip_async._auth._credential import CredentialSource, clean_text
-from flip_async._auth._decisions import Failure, Policy
-from flip_async._auth._refresher import RefreshEvent
-from flip_async._auth._store import Obtained, StoredTokens, TokenStore, store_key
+from flip_async._auth._bearer import BearerAuth
+from flip_async._auth._credential import CredentialSource
+from flip_async._auth._decisions import Policy
+from flip_async._auth._refresher import OnRefresh
+from flip_async._auth._store import TokenStore
 from flip_async._auth._token_endpoint import ClientAuthMethod, TokenEndpoint
+from flip_async._checks import (
+    check_flag,
+    check_kind_or_none,
+    check_number,
+    check_one_of,
+    check_seconds,
+    clean_scope,
+    clean_secret,
+    clean_text,
+    conceal,
+)
 from flip_async._clock import Clock, SystemClock
 from flip_async._environment import Origin, parse_endpoint
-from flip_async._secret import shape
-from flip_async.errors import ConfigurationError
 
 FLIP_TOKEN_URL: Final = "https://oauth.flip.energy/token"
 _CLIENT_AUTH_METHODS: Final = ("client_secret_post", "client_secret_basic")
@@ -49,14 +58,17 @@ class ClientCredentialsAuth(BearerAuth):
         default_lifetime_s: Life of a token whose answer does not tell it, in seconds.
         budget_s: How long requests wait at most for a token endpoint that fails, in seconds.
         http_client: Client for the token requests (a proxy, a private CA, a test's
-            transport); it is not closed. Without one, each refresh opens and closes its own.
+            transport); it is not closed. Without one, each refresh opens and closes a
+            connection of its own.
         token_store: Shares tokens with other auth objects or processes.
-        on_refresh: Called with a `RefreshEvent` after every try to get a token.
+        on_refresh: Called with a `RefreshEvent` after every try to get a token; may be async,
+            and then nobody waits for it.
         insecure_http: Allow `http` beyond loopback, for an emulator on a private network.
         clock: Time and luck, for tests.
 
     Raises:
-        ConfigurationError: An argument cannot work; no error shows the secret.
+        ConfigurationError: A credential or a URL cannot work; no error shows the secret.
+        InvalidArgumentError: Another argument cannot be what it is.
 
     Source:
         RFC 6749 section 4.4, RFC 6750; https://new-docs.flip.energy/authentication.
@@ -77,83 +89,49 @@ class ClientCredentialsAuth(BearerAuth):
         budget_s: float = 30.0,
         http_client: httpx.AsyncClient | None = None,
         token_store: TokenStore | None = None,
-        on_refresh: Callable[[RefreshEvent], object] | None = None,
+        on_refresh: OnRefresh | None = None,
         insecure_http: bool = False,
         clock: Clock | None = None,
     ) -> None:
+        client_secret = conceal(client_secret)  # type: ignore[assignment]  # no frame shows it
         clock = clock or SystemClock()
+        check_flag(insecure_http, field="insecure_http")
+        check_flag(keep_fresh, field="keep_fresh")
+        check_kind_or_none(http_client, httpx.AsyncClient, field="http_client")
+        check_one_of(client_auth, _CLIENT_AUTH_METHODS, field="client_auth")
         url = parse_endpoint(token_url, field="token_url", insecure_http=insecure_http)
-        client_id = clean_text(client_id, field="client_id")
-        one_scope = None if scope is None else clean_scope(scope)
-        if client_auth not in _CLIENT_AUTH_METHODS:
-            raise ConfigurationError(f"client_auth is one of {', '.join(_CLIENT_AUTH_METHODS)}")
-        ratio = _number(refresh_ratio, field="refresh_ratio", at_most=1.0)
-        budget_s = _number(budget_s, field="budget_s")
-        self._client_id: Final = client_id
+        self._client_id: Final = clean_text(client_id, field="client_id")
         self._token_url: Final = url
-        self._scope: Final = one_scope
-        self._endpoint: Final = TokenEndpoint(
-            url,
-            client_id=client_id,
-            client_secret=client_secret,
-            scope=one_scope,
-            client_auth=client_auth,
-            default_lifetime_s=_number(default_lifetime_s, field="default_lifetime_s"),
-            http_client=http_client,
-            within_s=budget_s,
-            clock=clock,
-        )
-        key = store_key(str(url), client_id, one_scope)
+        self._scope: Final = None if scope is None else clean_scope(scope)
+        ratio = check_number(refresh_ratio, field="refresh_ratio", above=0, at_most=1)
         super().__init__(
-            BearerOptions(
-                origins=origins,
-                insecure_http=insecure_http,
-                any_loopback=origins is None and Origin.of(url).is_loopback,
-                keep_fresh=keep_fresh,
-                on_refresh=on_refresh,
+            TokenEndpoint(
+                url,
+                client_id=self._client_id,
+                client_secret=client_secret
+                if callable(client_secret)
+                else clean_secret(client_secret, field="client_secret"),
+                scope=self._scope,
+                client_auth=client_auth,
+                default_lifetime_s=check_seconds(default_lifetime_s, field="default_lifetime_s"),
+                http_client=http_client,
                 clock=clock,
             ),
-            Policy(refresh_ratio=ratio, budget_s=budget_s),
-            stored=None if token_store is None else StoredTokens(token_store, key, clock),
+            Policy(refresh_ratio=ratio, budget_s=check_seconds(budget_s, field="budget_s")),
+            origins=origins,
+            insecure_http=insecure_http,
+            any_loopback=origins is None and Origin.of(url).is_loopback,
+            keep_fresh=keep_fresh,
+            token_store=token_store,
+            on_refresh=on_refresh,
+            clock=clock,
         )
-
-    async def _fetch(self) -> Obtained | Failure:
-        return await self._endpoint.attempt()
-
-    @property
-    def identity(self) -> str:
-        """Tells this credential from others, with no secret in it."""
-        return store_key(str(self._token_url), self._client_id, self._scope)
 
     def __repr__(self) -> str:
-        scope = "" if self._scope is None else f", scope={self._scope!r}"
+        known = vars(self)  # it may be half made
+        scope = known.get("_scope")
         return (
-            f"ClientCredentialsAuth({self._client_id!r}, '***', "
-            f"token_url={str(self._token_url)!r}{scope})"
+            f"ClientCredentialsAuth({known.get('_client_id')!r}, '***', "
+            f"token_url={str(known.get('_token_url'))!r}"
+            + (f", scope={scope!r})" if scope is not None else ")")
         )
-
-
-def clean_scope(scope: object) -> str:
-    """Read one or more scopes: a list of them, or a text separated by white space.
-
-    Raises:
-        ConfigurationError: It is empty, or has a character that no scope may have.
-
-    Source:
-        RFC 6749 section 3.3.
-    """
-    if isinstance(scope, list | tuple):
-        scope = " ".join(clean_text(one, field="scope") for one in scope)
-    text = " ".join(clean_text(scope, field="scope").split())
-    if '"' in text or "\\" in text:
-        raise ConfigurationError('a scope has neither " nor \\ in it')
-    return text
-
-
-def _number(value: object, *, field: str, at_most: float = float("inf")) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigurationError(f"{field} is a number, not {shape(value)}")
-    if not 0 < value <= at_most or value == float("inf"):
-        limit = "" if at_most == float("inf") else f" and at most {at_most:g}"
-        raise ConfigurationError(f"{field} is above 0{limit}, not {value:g}")
-    return float(value)

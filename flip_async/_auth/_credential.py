@@ -1,79 +1,51 @@
 """Credentials as they are given: a text, or a callable that reads a secrets manager."""
 
 import inspect
-import re
 from collections.abc import Awaitable, Callable
-from typing import Final, cast
+from functools import partial
 
-import anyio.to_thread
-
-from flip_async._auth._token import is_header_value
-from flip_async._secret import Secret, shape
-from flip_async.errors import ConfigurationError, TokenUnavailableError
+from flip_async._aio._callbacks import UserCodeError, limited
+from flip_async._aio._tasks import in_thread
+from flip_async._checks import conceal
+from flip_async._secret import Secret
+from flip_async.errors import TokenUnavailableError
 
 CredentialSource = Callable[[], str | Awaitable[str]]
 """A callable, sync or async, that gives a credential."""
 
-_VSCHAR: Final = re.compile(r"[\x20-\x7e]+", re.ASCII)
+Clean = Callable[..., Secret]
 
 
-def clean_bearer(value: object, *, field: str) -> Secret:
-    """Strip a key that goes into a header, and refuse what cannot stand there.
-
-    Raises:
-        ConfigurationError: It is empty, or has white space or control characters inside.
-    """
-    text = _stripped(value, field)
-    if not is_header_value(text):
-        raise ConfigurationError(
-            f"{field} ({shape(text)}) has white space, a line break or another character "
-            "inside that no header can carry: is it one key?"
-        )
-    return Secret(text)
-
-
-def clean_text(value: object, *, field: str) -> str:
-    """Strip a client id or secret, and refuse what OAuth does not allow in it.
+async def ask(source: CredentialSource, *, field: str, clean: Clean, within_s: float) -> Secret:
+    """Call a credential's callable; a sync one runs in a thread of its own.
 
     Raises:
-        ConfigurationError: It is empty, or has other characters than printable ASCII.
-
-    Source:
-        RFC 6749 appendix A.1 and A.2.
+        TokenUnavailableError: It raised, whose exception is the cause, or took too long.
+        ConfigurationError: What it gave is no credential.
     """
-    text = _stripped(value, field)
-    if _VSCHAR.fullmatch(text) is None:
-        raise ConfigurationError(
-            f"{field} ({shape(text)}) has a line break or another character inside that is "
-            "not printable ASCII"
-        )
-    return text
+    reason: str
+    cause: Exception | None = None
+    try:
+        return clean(await limited(partial(_call, source), within_s=within_s), field=field)
+    except UserCodeError as error:
+        reason = str(error)
+    except _Raised as raised:
+        reason, cause = f"raised {type(raised.error).__name__}", raised.error
+    raise TokenUnavailableError(f"the callable given as {field} {reason}") from cause
 
 
-def _stripped(value: object, field: str) -> str:
-    if not isinstance(value, str):
-        raise ConfigurationError(f"{field} is a str, not {shape(value)}")
-    text = value.strip()
-    if not text:
-        raise ConfigurationError(f"{field} is empty")
-    return text
+class _Raised(Exception):  # noqa: N818  # carries what somebody else raised
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
 
 
-async def ask(source: CredentialSource, *, field: str) -> str:
-    """Call a credential's callable; a sync one runs in a thread.
-
-    Raises:
-        TokenUnavailableError: It raised; its exception is the cause.
-    """
+async def _call(source: CredentialSource) -> object:
     try:
         if inspect.iscoroutinefunction(source):
-            value = await source()
-        else:
-            value = await anyio.to_thread.run_sync(source, abandon_on_cancel=True)
-            if inspect.isawaitable(value):
-                value = await value
+            return conceal(await source())
+        value = await in_thread(source, name="credential")
+        return conceal(await value if inspect.isawaitable(value) else value)
     except Exception as error:  # the user's own code may raise anything
-        raise TokenUnavailableError(
-            f"the callable given as {field} raised {type(error).__name__}"
-        ) from error
-    return cast("str", value)  # checked by clean_bearer() or clean_text()
+        raised = _Raised(error)
+    raise raised

@@ -1,12 +1,13 @@
 """What the life cycle is told, and what it decides: small frozen values."""
 
 import enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import attrs
 
 from flip_async._auth._token import Token
 from flip_async._backoff import Backoff
+from flip_async._clock import Instant
 from flip_async.errors import FlipError
 
 Route = tuple[str, bytes]
@@ -60,6 +61,14 @@ class GiveUp:
 
 
 @attrs.frozen
+class Obtained:
+    """A token that was had, and the moment from which its life counts on our clocks."""
+
+    token: Token
+    issued: Instant
+
+
+@attrs.frozen
 class Failure:
     """One attempt to get a token that did not work out.
 
@@ -97,3 +106,16 @@ class Policy:
     refused_first_s: float = 5.0
     refused_cap_s: float = 60.0
     repeat_same: bool = True
+
+
+class TokenSource(Protocol):
+    """Where the tokens of an auth come from."""
+
+    @property
+    def identity(self) -> str:
+        """Tells this credential from others, in stores too, with no secret in it."""
+        ...
+
+    async def fetch(self, within_s: float) -> Obtained | Failure:
+        """Ask for a token, once, for so long at the most."""
+        ...

@@ -11,10 +11,11 @@ attribute once and may run at any time.
 """
 
 import math
-from typing import Final, NamedTuple
+from typing import Final
 
 import attrs
 
+from flip_async._auth._cooldown import Cooldown
 from flip_async._auth._decisions import (
     Age,
     Failure,
@@ -35,7 +36,6 @@ from flip_async.errors import FlipError
 LONGEST_RETRY_AFTER_S: Final = 60.0  # how long a server may forbid a try [A4]
 REFUSED_WHILE_VALID_S: Final = 60.0  # a refused refresh beside a valid token is tried again [A10]
 ANY_GENERATION: Final = -1
-_ROUTES_REMEMBERED: Final = 256
 
 
 @attrs.frozen
@@ -66,14 +66,6 @@ class _Trouble:
     refused_s: float | None  # length of the while after the last refusal
 
 
-class _Quiet(NamedTuple):
-    """A while in which 401s ask for no new token [A7]."""
-
-    until: float
-    length_s: float
-    generation: int  # of the token whose refusal was counted last
-
-
 class Lifecycle:
     """Decides; see the module's docstring."""
 
@@ -86,8 +78,7 @@ class Lifecycle:
         self._dropped: Secret | None = None  # the last token, where there is none at hand
         self._dropped_at = -math.inf  # monotonic
         self._dropped_by_401 = False
-        self._quiet_routes: dict[Route, _Quiet] = {}
-        self._quiet: _Quiet | None = None
+        self._cooldown: Final = Cooldown()
 
     # What a request does
 
@@ -185,7 +176,7 @@ class Lifecycle:
         self._trouble = None
         self._unasked_at = now.monotonic_s + min(10.0, token.lifetime_s * 0.1)
         if self._dropped_by_401 and token.access_token == self._dropped:
-            self._cured_nothing(now)
+            self._cooldown.cured_nothing(now.monotonic_s, self._generation)
         self._dropped, self._dropped_by_401 = None, False
 
     def failed(
@@ -246,6 +237,12 @@ class Lifecycle:
             return 0.0
         return held.expired_at.monotonic_s - now.monotonic_s
 
+    def waited_s(self, began: float, now: Instant, *, asked_for: bool) -> float:
+        """For how long a refresh that began then keeps somebody waiting."""
+        if not asked_for and self._valid_for_s(now) > 0:
+            return 0.0
+        return now.monotonic_s - self._waited_since(began, now, asked_for)
+
     def _waited_since(self, began: float, now: Instant, asked_for: bool) -> float:
         """Monotonic time since when this refresh keeps somebody waiting."""
         if asked_for:
@@ -267,9 +264,7 @@ class Lifecycle:
         if held is None or held.token.access_token != token.access_token:
             # A late 401 must not throw away the successor that another request has fetched.
             return True
-        mono = now.monotonic_s
-        quiet_here, quiet = self._quiet_routes.get(route), self._quiet
-        if (quiet_here and mono < quiet_here.until) or (quiet and mono < quiet.until):
+        if self._cooldown.holds(route, now.monotonic_s):
             return False
         self._drop(held, now)
         self._dropped_by_401 = True
@@ -281,26 +276,11 @@ class Lifecycle:
 
     def retry_accepted(self, route: Route) -> None:
         """A request that was sent again with a newer token was not answered 401 [A7]."""
-        self._quiet_routes.pop(route, None)
-        self._quiet = None
+        self._cooldown.accepted(route)
 
     def retry_rejected(self, route: Route, now: Instant) -> None:
         """A request that was sent again with a newer token was answered 401 [A7]."""
-        before = self._quiet_routes.pop(route, None)
-        while len(self._quiet_routes) >= _ROUTES_REMEMBERED:
-            self._quiet_routes.pop(next(iter(self._quiet_routes)))
-        self._quiet_routes[route] = self._grown(before, 60.0, now)
-        self._cured_nothing(now)
-
-    def _cured_nothing(self, now: Instant) -> None:
-        self._quiet = self._grown(self._quiet, 10.0, now)
-
-    def _grown(self, before: _Quiet | None, cap_s: float, now: Instant) -> _Quiet:
-        # Two hundred requests that share a refresh are one failure, not two hundred.
-        if before is not None and before.generation == self._generation:
-            return before
-        length_s = doubled(before and before.length_s, first_s=1.0, cap_s=cap_s)
-        return _Quiet(now.monotonic_s + length_s, length_s, self._generation)
+        self._cooldown.rejected(route, now.monotonic_s, self._generation)
 
     # What the user asks for
 
@@ -313,8 +293,7 @@ class Lifecycle:
     def forgive(self) -> None:
         """End every while of [A7], [A9] and [A10]."""
         self._trouble = None
-        self._quiet_routes.clear()
-        self._quiet = None
+        self._cooldown.end()
 
     def _drop(self, held: Held, now: Instant) -> None:
         self._held = None

@@ -1,7 +1,12 @@
-"""A supply of tokens: drives the life cycle, and owns what runs for it."""
+"""Drives the life cycle of a token, and owns what runs for it.
+
+Theory of operation. `Lifecycle` decides and is shared by all loops and threads, under a guard.
+Each loop has a `SingleFlight`, whose task fetches for all who wait there; a waiter that finds
+the flight lost begins another, and the third loss in a row is a failure with back-off, so that
+nothing makes waiters ask without a pause. Closing is asked for at every turn of a wait.
+"""
 
 import asyncio
-import contextlib
 import logging
 import math
 import threading
@@ -11,16 +16,34 @@ from typing import Final
 
 import attrs
 
-from flip_async._aio._per_loop import PerLoop
-from flip_async._auth._decisions import Age, Failure, GiveUp, Policy, Refuse, Route, Use, Wait
+from flip_async._aio._callbacks import notify_soon
+from flip_async._aio._per_loop import PerLoop, call_in
+from flip_async._aio._tasks import is_from_within
+from flip_async._auth._decisions import (
+    Age,
+    Failure,
+    GiveUp,
+    Obtained,
+    Pause,
+    Policy,
+    Refuse,
+    Route,
+    TokenSource,
+    Use,
+    Wait,
+)
 from flip_async._auth._lifecycle import ANY_GENERATION, Lifecycle
-from flip_async._auth._single_flight import Crashed, Flight, Lost, Outcome, Run
-from flip_async._auth._store import Obtained, StoredTokens
+from flip_async._auth._single_flight import Lost, Outcome, Run, SingleFlight
+from flip_async._auth._store import StoredTokens
 from flip_async._auth._token import Token
 from flip_async._clock import Clock, Timer
-from flip_async.errors import ClientClosedError, FlipError
+from flip_async.errors import ClientClosedError, FlipError, TokenUnavailableError
 
 logger: Final = logging.getLogger("flip_async.auth")
+
+OnRefresh = Callable[["RefreshEvent"], Awaitable[None] | None]
+_LOST_AT_MOST: Final = 2
+_SHORTEST_ATTEMPT_S: Final = 0.1
 
 
 @attrs.frozen
@@ -29,18 +52,21 @@ class RefreshEvent:
 
     Attributes:
         duration_s: How long it took, in seconds.
-        error: Why it failed, or `None`.
+        error: Why it failed, or `None`; a copy without traceback and cause.
     """
 
     duration_s: float
     error: FlipError | None
 
 
-class Supply:
+class Refresher:
     """Gives tokens to any number of requests, event loops and threads.
 
+    What changes: the life cycle (under the guard), whether it is closed, and each loop's flight
+    and timer (in that loop alone).
+
     Args:
-        fetch: Asks for a token, once.
+        source: Where tokens come from.
         owner: What to call it in logs and errors.
         clock: Time and luck.
         policy: Numbers of the rules.
@@ -51,24 +77,25 @@ class Supply:
 
     def __init__(
         self,
-        fetch: Callable[[], Awaitable[Obtained | Failure]],
+        source: TokenSource,
         *,
         owner: str,
         clock: Clock,
         policy: Policy | None,
         stored: StoredTokens | None,
         keep_fresh: bool,
-        on_refresh: Callable[[RefreshEvent], object] | None,
+        on_refresh: OnRefresh | None,
     ) -> None:
         self.life: Final = Lifecycle(policy)
-        self._fetch: Final = fetch
+        self._budget_s: Final = (policy or Policy()).budget_s
+        self._source: Final = source
         self._owner: Final = owner
         self._clock: Final = clock
         self._stored: Final = stored
         self._keep_fresh: Final = keep_fresh
         self._on_refresh: Final = on_refresh
         self._guard: Final = threading.Lock()  # around the life cycle's changes, see there
-        self._flights: Final = PerLoop(lambda: Flight(self._refresh, self._clock))
+        self._flights: Final = PerLoop(lambda: SingleFlight(self._refresh, self._clock))
         self._timers: Final = PerLoop(lambda: _RefreshTimer(self))
         self._closed = False
 
@@ -86,21 +113,23 @@ class Supply:
                 return decision.token
             if isinstance(decision, Refuse):
                 raise decision.error.again()
-            outcome = await self._flights.get().join()
+            flight = self._flights.get()
+            outcome = await flight.join()
             if isinstance(outcome, Token):
                 return outcome
-            self._raise_unless_lost(outcome)
+            self._raise_unless_lost(outcome, flight)
 
     async def renew(self) -> Token:
         """A new token, whatever the one at hand is worth [A21]."""
-        self._check_open()
         with self._guard:
             self.life.forgive()
         while True:
-            outcome = await self._flights.get().force()
+            self._check_open()
+            flight = self._flights.get()
+            outcome = await flight.force()
             if isinstance(outcome, Token):
                 return outcome
-            self._raise_unless_lost(outcome)
+            self._raise_unless_lost(outcome, flight)
 
     def replace_if_dropped(self) -> None:
         """Begin a refresh that nobody waits for, where requests to come would wait [A14]."""
@@ -128,7 +157,8 @@ class Supply:
     @property
     def trouble(self) -> FlipError | None:
         """Why there is no valid token at hand, if the last try for one failed."""
-        return self.life.trouble(self._clock.now())
+        error = self.life.trouble(self._clock.now())
+        return None if error is None else error.for_others()
 
     @property
     def is_busy(self) -> bool:
@@ -141,11 +171,21 @@ class Supply:
         age = self.life.age(self._clock.now())
         return age in (Age.ABSENT, Age.EXPIRED) and not self.is_busy
 
-    def _raise_unless_lost(self, outcome: FlipError | Lost | Crashed) -> None:
+    def _raise_unless_lost(self, outcome: Exception | Lost, flight: SingleFlight) -> None:
+        self._check_open()
         if isinstance(outcome, FlipError):
             raise outcome.again()
-        if isinstance(outcome, Crashed):
-            raise RuntimeError("a refresh ended with a bug") from outcome.error
+        if flight.lost_in_a_row > _LOST_AT_MOST:
+            raise self._lost_too_often(flight).again()
+        if isinstance(outcome, Exception):
+            raise RuntimeError("a refresh ended with a bug") from outcome
+
+    def _lost_too_often(self, flight: SingleFlight) -> FlipError:
+        times, flight.lost_in_a_row = flight.lost_in_a_row, 0
+        error = TokenUnavailableError(f"{times} refreshes in a row were ended by somebody else")
+        logger.warning("no token: %s", error.message)
+        self._failed(Failure(error, retryable=False), began=-math.inf, asked_for=False)
+        return error
 
     def _check_open(self) -> None:
         if self._closed:
@@ -154,11 +194,12 @@ class Supply:
     # The refresh, a task of its own
 
     async def _refresh(self, run: Run) -> Outcome:
+        outcome: Outcome
         try:
             outcome = await self._attempts(run)
         except Exception as error:
             logger.exception("a refresh ended with a bug")
-            outcome = Crashed(error)
+            outcome = error
         self._tend(anew=True)
         return outcome
 
@@ -174,18 +215,10 @@ class Supply:
                     return ready
                 attempt += 1
                 generation = ANY_GENERATION if not run.forced else self.life.generation
-                result = await self._attempt()
+                result = await self._attempt(self._left_s(began, run))
             if isinstance(result, Obtained):
                 return result.token
-            now = self._clock.now()
-            with self._guard:
-                next_step = self.life.failed(
-                    result,
-                    began=began,
-                    now=now,
-                    luck=self._clock.random(),
-                    asked_for=run.forced,
-                )
+            next_step = self._failed(result, began=began, asked_for=run.forced)
             if isinstance(next_step, GiveUp):
                 logger.warning("no token (attempt %d): %s", attempt, result.error)
                 result.error.attempts = attempt
@@ -198,12 +231,25 @@ class Supply:
             )
             await run.pause(next_step.seconds, wakeable=next_step.wakeable)
 
-    async def _attempt(self) -> Obtained | Failure:
+    def _left_s(self, began: float, run: Run) -> float:
+        """What is left of the budget: all attempts that somebody waits for share it."""
+        with self._guard:
+            waited_s = self.life.waited_s(began, self._clock.now(), asked_for=run.forced)
+        return max(_SHORTEST_ATTEMPT_S, self._budget_s - waited_s)
+
+    def _failed(self, failure: Failure, *, began: float, asked_for: bool) -> Pause | GiveUp:
+        with self._guard:
+            return self.life.failed(
+                failure,
+                began=began,
+                now=self._clock.now(),
+                luck=self._clock.random(),
+                asked_for=asked_for,
+            )
+
+    async def _attempt(self, within_s: float) -> Obtained | Failure:
         began = self._clock.now()
-        if self._stored is None:
-            result = await self._fetch()
-        else:
-            result = await self._stored.obtain(self._fetch, replaced=self.life.replaced)
+        result = await self._obtain(within_s)
         now = self._clock.now()
         duration_s = now.monotonic_s - began.monotonic_s
         if isinstance(result, Obtained) and not self._closed:
@@ -216,18 +262,23 @@ class Supply:
                     duration_s,
                     result.token.lifetime_s,
                 )
-        self._report(
-            RefreshEvent(duration_s, result.error if isinstance(result, Failure) else None)
-        )
+        if self._on_refresh is not None:
+            error = result.error.for_others() if isinstance(result, Failure) else None
+            notify_soon(logger, self._on_refresh, RefreshEvent(duration_s, error))
         return result
 
-    def _report(self, event: RefreshEvent) -> None:
-        if self._on_refresh is None:
-            return
+    async def _obtain(self, within_s: float) -> Obtained | Failure:
         try:
-            self._on_refresh(event)
-        except Exception:  # the user's own code: it must not cost a request
-            logger.exception("on_refresh raised")
+            if self._stored is None:
+                return await self._source.fetch(within_s)
+            return await self._stored.obtain(
+                self._source.fetch, replaced=self.life.replaced, within_s=within_s
+            )
+        except asyncio.CancelledError as error:
+            if not is_from_within(error):
+                raise
+        # Code of a user's let it out: a failure like any other.
+        return Failure(TokenUnavailableError("a CancelledError came from within"), retryable=True)
 
     # keep_fresh
 
@@ -253,14 +304,14 @@ class Supply:
             if loop is here:
                 await asyncio.gather(*flight.abandon(), return_exceptions=True)
             elif not loop.is_closed():
-                _call_in(loop, flight.abandon)
+                call_in(loop, flight.abandon)
 
 
 class _RefreshTimer:
-    """One event loop's timer for the next refresh; it keeps neither loop nor supply alive."""
+    """One event loop's timer for the next refresh; it keeps neither loop nor refresher alive."""
 
-    def __init__(self, supply: Supply) -> None:
-        self._supply: Final = weakref.ref(supply)
+    def __init__(self, refresher: Refresher) -> None:
+        self._refresher: Final = weakref.ref(refresher)
         self._timer: Timer | None = None
 
     @property
@@ -271,18 +322,12 @@ class _RefreshTimer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        supply = self._supply()
-        if seconds is not None and supply is not None:
-            self._timer = supply._clock.call_later(seconds, self._due)
+        refresher = self._refresher()
+        if seconds is not None and refresher is not None:
+            self._timer = refresher._clock.call_later(seconds, self._due)
 
     def _due(self) -> None:
         self._timer = None
-        supply = self._supply()
-        if supply is not None and not supply._closed:
-            supply._flights.get().start()
-
-
-def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    # Closed between the question and the call: nothing runs there any more.
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(callback)
+        refresher = self._refresher()
+        if refresher is not None and not refresher._closed:
+            refresher._flights.get().start()

@@ -1,13 +1,11 @@
 """One refresh at a time in an event loop, which belongs to no request."""
 
 import asyncio
-import contextvars
 import enum
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Final, final
 
-import attrs
-
+from flip_async._aio._tasks import detached, running_loop
 from flip_async._auth._token import Token
 from flip_async._clock import Clock
 from flip_async.errors import FlipError
@@ -19,14 +17,8 @@ class Lost(enum.Enum):
     LOST = "lost"
 
 
-@attrs.frozen
-class Crashed:
-    """The refresh ended with an exception that nobody foresaw: a bug must look like a bug."""
-
-    error: BaseException
-
-
-Outcome = Token | FlipError | Lost | Crashed
+Outcome = Token | Exception | Lost
+"""A token, why there is none (a bug where it is no `FlipError`), or nothing."""
 
 
 @final
@@ -39,22 +31,20 @@ class Run:
     def __init__(self, lock: asyncio.Lock, clock: Clock, *, forced: bool) -> None:
         self.lock: Final = lock
         self.forced: Final = forced
-        self.landed: Final[asyncio.Future[Outcome]] = asyncio.get_running_loop().create_future()
+        self.landed: Final[asyncio.Future[Outcome]] = running_loop().create_future()
         self._clock: Final = clock
         self._task: asyncio.Task[None] | None = None
         self._pause: asyncio.Future[None] | None = None
         self._wakeable = False
 
-    def begin(self, job: Callable[["Run"], Awaitable[Outcome]]) -> None:
-        # An empty context: the task must not keep alive what the request that began it holds,
-        # nor be taken for a part of its trace.
-        task = asyncio.get_running_loop().create_task(self._fly(job), context=contextvars.Context())
+    def begin(self, job: "Job") -> None:
+        task = detached(self._fly(job))
         # A loop may end, with no run of its own, while this sleeps: that is nobody's mistake.
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # as asyncio.gather does
         self._task = task
         task.add_done_callback(self._ended)
 
-    async def _fly(self, job: Callable[["Run"], Awaitable[Outcome]]) -> None:
+    async def _fly(self, job: "Job") -> None:
         outcome = await job(self)
         if not self.landed.done():
             self.landed.set_result(outcome)
@@ -63,11 +53,11 @@ class Run:
         # A task that is cancelled before its first step never reaches a `finally` of its own.
         error = None if task.cancelled() else task.exception()
         if not self.landed.done():
-            self.landed.set_result(Lost.LOST if error is None else Crashed(error))
+            self.landed.set_result(error if isinstance(error, Exception) else Lost.LOST)
 
     async def pause(self, seconds: float, *, wakeable: bool) -> None:
         """Sleep; where `wakeable`, `nudge()` ends it."""
-        pause = self._pause = asyncio.get_running_loop().create_future()
+        pause = self._pause = running_loop().create_future()
         self._wakeable = wakeable
         timer = self._clock.call_later(seconds, self._wake)
         try:
@@ -98,15 +88,20 @@ class Run:
         return self._task
 
 
-class Flight:
+Job = Callable[[Run], Coroutine[object, object, Outcome]]
+
+
+class SingleFlight:
     """Keeps the refreshes of one auth in one event loop.
 
     A job holds the lock while it asks for the token, not while it sleeps between two
     attempts: the lock gives "one at a time", the task gives "no request's own" [A8].
-    Only code that runs in this loop may touch it.
+    What changes: the runs, the one that all share, and how many in a row ended without an
+    outcome. Only code that runs in this loop may touch it.
     """
 
-    def __init__(self, job: Callable[[Run], Awaitable[Outcome]], clock: Clock) -> None:
+    def __init__(self, job: Job, clock: Clock) -> None:
+        self.lost_in_a_row = 0
         self._job: Final = job
         self._clock: Final = clock
         self._lock: Final = asyncio.Lock()
@@ -143,9 +138,14 @@ class Flight:
     def _new_run(self, *, forced: bool) -> Run:
         run = Run(self._lock, self._clock, forced=forced)
         self._runs.add(run)
-        run.landed.add_done_callback(lambda _: self._runs.discard(run))
+        run.landed.add_done_callback(lambda landed: self._landed(run, landed.result()))
         run.begin(self._job)
         return run
+
+    def _landed(self, run: Run, outcome: Outcome) -> None:
+        self._runs.discard(run)
+        has_none = outcome is Lost.LOST or not isinstance(outcome, Token | FlipError)
+        self.lost_in_a_row = self.lost_in_a_row + 1 if has_none else 0
 
     def abandon(self) -> list[asyncio.Task[None]]:
         """Cancel what runs; gives the tasks, whose end can be waited for."""

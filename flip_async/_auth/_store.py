@@ -1,57 +1,77 @@
 """Where tokens are kept, should they outlive one auth object."""
 
-import asyncio
 import json
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol, final
+from typing import Final, Protocol, TypeVar, final
 
 import attrs
 
-from flip_async._aio._per_loop import PerLoop
-from flip_async._auth._decisions import Failure
+from flip_async._aio._callbacks import UserCodeError, limited
+from flip_async._aio._tasks import detached
+from flip_async._auth._decisions import Failure, Obtained
 from flip_async._auth._token import Token
-from flip_async._clock import Clock, Instant
-from flip_async._secret import Secret
+from flip_async._backoff import doubled
+from flip_async._checks import check_methods
+from flip_async._clock import Clock, Instant, SystemClock
+from flip_async._secret import Secret, shape
+from flip_async.errors import TokenUnavailableError
 
 logger: Final = logging.getLogger("flip_async.auth")
+T = TypeVar("T")
 
 LARGEST_MARGIN_S: Final = 30.0
+CALL_LIMIT_S: Final = 5.0
+LEASE_S: Final = 10.0
+_RENEW_S: Final = 3.0
+_LOOK_S, _LOOK_CAP_S = 0.05, 0.25
+_AWAY_S, _AWAY_CAP_S = 5.0, 60.0
 
 
 class TokenStore(Protocol):
     """Keeps tokens where other auth objects, or other processes, find them.
 
-    A token knows its life by Unix time (`Token.issued_at`, `Token.lifetime_s`), so it can
-    be kept anywhere. Whatever a method raises is logged and costs no request: the
-    refresh then goes on without the store [A20].
+    A token knows its life by Unix time (`Token.issued_at`, `Token.lifetime_s`), and
+    `Token.to_dict` is what can be written down of it. Each call has 5 s; whatever a method
+    raises is logged and costs no request: the refresh then goes on without the store [A20].
     """
 
     async def load(self, key: str) -> Token | None:
-        """The token kept under `key`, or `None`; an expired one may be given or not."""
+        """The token kept under `key`, or `None`; an expired one may be given or not.
+
+        Its `issued_at` is on the reader's clock: now less its age.
+        """
         ...
 
     async def save(self, key: str, token: Token) -> None:
         """Keep a token under `key` in place of the one that is there."""
         ...
 
-    def lock(self, key: str) -> AbstractAsyncContextManager[object]:
-        """Let one at a time into `load`, token request and `save`."""
+    async def acquire(self, key: str, *, owner: str, lease_s: float) -> bool:
+        """Take the lock of `key` for so many seconds, or tell that somebody else has it.
+
+        It never waits. Its owner renews by it.
+        """
+        ...
+
+    async def release(self, key: str, *, owner: str) -> None:
+        """Give the lock of `key` back; where another owner has it, do nothing."""
         ...
 
 
 @final
 class MemoryTokenStore:
-    """Shares tokens between the auth objects of one process.
+    """Shares tokens between the auth objects of one process, whatever loops they work in.
 
-    It may serve several event loops; with loops in two threads, one refresh for each
-    loop is the worst that happens.
+    Args:
+        clock: Time, for tests.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        self._clock: Final = clock or SystemClock()
         self._tokens: Final[dict[str, Token]] = {}
-        self._locks: Final[PerLoop[dict[str, asyncio.Lock]]] = PerLoop(dict)
+        self._locks: Final[dict[str, tuple[str, float]]] = {}  # owner, and until when
 
     async def load(self, key: str) -> Token | None:
         """The token kept under `key`, or `None`."""
@@ -61,12 +81,27 @@ class MemoryTokenStore:
         """Keep a token under `key`."""
         self._tokens[key] = token
 
-    def lock(self, key: str) -> AbstractAsyncContextManager[object]:
-        """A lock for each key and event loop."""
-        return self._locks.get().setdefault(key, asyncio.Lock())
+    async def acquire(self, key: str, *, owner: str, lease_s: float) -> bool:
+        """Take the lock of `key`, or tell that somebody else has it."""
+        now_s = self._clock.monotonic()
+        holder, until_s = self._locks.get(key, (owner, now_s))
+        if holder != owner and now_s < until_s:
+            return False
+        self._locks[key] = (owner, now_s + lease_s)
+        return True
+
+    async def release(self, key: str, *, owner: str) -> None:
+        """Give the lock of `key` back."""
+        if self._locks.get(key, ("", 0.0))[0] == owner:
+            del self._locks[key]
 
     def __repr__(self) -> str:
         return f"MemoryTokenStore({len(self._tokens)} tokens)"
+
+
+def check_store(store: object, *, field: str = "token_store") -> None:
+    """Refuse what is no `TokenStore`; `None` passes."""
+    check_methods(store, ("load", "save", "acquire", "release"), field=field)
 
 
 def store_key(*parts: str | None) -> str:
@@ -74,39 +109,129 @@ def store_key(*parts: str | None) -> str:
     return json.dumps(parts)
 
 
-@attrs.frozen
-class Obtained:
-    """A token that was had, and the moment from which its life counts on our clocks."""
-
-    token: Token
-    issued: Instant
+class StoreAwayError(Exception):
+    """The store did not do what it was asked: go on without."""
 
 
-@attrs.frozen
+Fetch = Callable[[float], Awaitable[Obtained | Failure]]
+
+
+@attrs.define
 class StoredTokens:
-    """One key of a store, as a refresh uses it."""
+    """One key of a store, as a refresh uses it [F1].
+
+    Whoever has the lock asks for a token; whoever has not looks again and again, and takes the
+    token as soon as it is there. A store that fails is left alone for a while.
+
+    What changes: until when the store is left alone. Threads may both change it, and then one
+    of them asks once too often.
+    """
 
     store: TokenStore
     key: str
     clock: Clock
+    _away_until_s: float = 0.0
+    _away_s: float | None = None
 
     async def obtain(
-        self, fetch: Callable[[], Awaitable[Obtained | Failure]], *, replaced: Iterable[Secret]
+        self, fetch: Fetch, *, replaced: Iterable[Secret], within_s: float
     ) -> Obtained | Failure:
-        """Take the store's token, or fetch one and keep it; the lock covers both."""
+        """Take the store's token, or fetch one under its lock."""
+        if self.clock.monotonic() < self._away_until_s:
+            return await fetch(within_s)
+        end_s = self.clock.monotonic() + within_s
+        owner = os.urandom(8).hex()
+        has_lock = False
+        try:
+            found = await self._look(replaced)
+            pause_s = _LOOK_S
+            while found is None and not has_lock:
+                has_lock = await self._acquire(owner)
+                if not has_lock:
+                    if self.clock.monotonic() >= end_s:
+                        return _held_too_long(within_s)
+                    await self.clock.sleep(pause_s * (0.75 + self.clock.random() / 2))
+                    pause_s = min(pause_s * 1.5, _LOOK_CAP_S)
+                found = await self._look(replaced)
+        except StoreAwayError as error:
+            self._is_away(error)
+            found = None
+        else:
+            self._is_back()
+        if found is not None:
+            if has_lock:
+                self._let_go(owner, None)
+            return found
+        left_s = max(0.0, end_s - self.clock.monotonic())
+        if not has_lock:
+            return await fetch(left_s)
+        return await self._fetch_under_lock(fetch, owner, left_s)
+
+    async def _fetch_under_lock(
+        self, fetch: Fetch, owner: str, within_s: float
+    ) -> Obtained | Failure:
+        renewing = detached(self._renew(owner))
         result: Obtained | Failure | None = None
         try:
-            async with self.store.lock(self.key):
-                token = await self.store.load(self.key)
-                if token is not None and token.access_token not in replaced:
-                    result = self._on_our_clocks(token)
-                if result is None:
-                    result = await fetch()
-                    if isinstance(result, Obtained):
-                        await self.store.save(self.key, result.token)
-        except Exception as error:  # somebody else's code: it must not cost a request
-            logger.warning("the token store failed (%s): going on without", type(error).__name__)
-        return result if result is not None else await fetch()
+            result = await fetch(within_s)
+            return result
+        finally:
+            renewing.cancel()
+            # Beside whoever waits: a token is in use before it is saved.
+            self._let_go(owner, result.token if isinstance(result, Obtained) else None)
+
+    async def _renew(self, owner: str) -> None:
+        try:
+            while True:
+                await self.clock.sleep(_RENEW_S)
+                await self._acquire(owner)
+        except StoreAwayError as error:
+            self._is_away(error)
+
+    async def _acquire(self, owner: str) -> bool:
+        store, key = self.store, self.key
+        return await self._call(lambda: store.acquire(key, owner=owner, lease_s=LEASE_S))
+
+    def _let_go(self, owner: str, token: Token | None) -> None:
+        detached(self._save_and_release(owner, token))
+
+    async def _save_and_release(self, owner: str, token: Token | None) -> None:
+        try:
+            if token is not None:
+                await self._call(lambda: self.store.save(self.key, token))
+            await self._call(lambda: self.store.release(self.key, owner=owner))
+        except StoreAwayError as error:
+            self._is_away(error)
+
+    async def _look(self, replaced: Iterable[Secret]) -> Obtained | None:
+        token = await self._call(lambda: self.store.load(self.key))
+        if token is not None and not isinstance(token, Token):
+            raise StoreAwayError(f"load gave {shape(token)}, not a Token")
+        if token is None or token.access_token in replaced:
+            return None
+        return self._on_our_clocks(token)
+
+    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
+        # Somebody else's code: it must not cost a request.
+        try:
+            return await limited(call, within_s=CALL_LIMIT_S)
+        except UserCodeError as error:
+            reason = str(error)
+        except Exception as error:
+            reason = type(error).__name__
+        raise StoreAwayError(reason)
+
+    def _is_away(self, error: StoreAwayError) -> None:
+        self._away_s = doubled(self._away_s, first_s=_AWAY_S, cap_s=_AWAY_CAP_S)
+        self._away_until_s = self.clock.monotonic() + self._away_s
+        logger.warning(
+            "the token store failed (%s): going on without, for %g s", error, self._away_s
+        )
+
+    def _is_back(self) -> None:
+        if self._away_s is not None:
+            self._away_s = None
+            logger.info("the token store is back")
 
     def _on_our_clocks(self, token: Token) -> Obtained | None:
         now = self.clock.now()
@@ -115,3 +240,10 @@ class StoredTokens:
             return None
         age_s = max(0.0, now.wall_s - token.issued_at)
         return Obtained(token, Instant(now.monotonic_s - age_s, now.wall_s - age_s))
+
+
+def _held_too_long(within_s: float) -> Failure:
+    error = TokenUnavailableError(
+        f"whoever has the token store's lock got no token within {within_s:g} s"
+    )
+    return Failure(error, retryable=True)

@@ -2,19 +2,28 @@
 
 import os
 from collections.abc import Awaitable, Mapping, Sequence
-from functools import partial
+from functools import cached_property
 from types import TracebackType
-from typing import ClassVar, Final, Literal, Self, TypeVar, Unpack
+from typing import ClassVar, Final, Literal, NoReturn, Self, TypeVar, Unpack
 
 import attrs
 import httpx
 
 from flip_async._auth._bearer import BearerAuth
 from flip_async._auth._credential import CredentialSource
-from flip_async._auth._store import TokenStore
+from flip_async._auth._store import TokenStore, check_store
+from flip_async._checks import (
+    check_callback,
+    check_clock,
+    check_count,
+    check_kind,
+    check_kind_or_none,
+    check_seconds_or_none,
+    conceal,
+)
 from flip_async._clients._config import (
     Credentials,
-    check_kinds,
+    Variables,
     make_auth,
     resolve_credentials,
     resolve_environment,
@@ -22,19 +31,13 @@ from flip_async._clients._config import (
 from flip_async._clock import Clock, SystemClock
 from flip_async._endpoint import Method
 from flip_async._environment import Environment
-from flip_async._http._retry import Retries, RetryBudget
-from flip_async._http._runtime import Core
+from flip_async._http._retry import OnRetry, Retries, RetryBudget
+from flip_async._http._runtime import Outlet, Runtime
 from flip_async._http._session import Session, with_answer
-from flip_async._options import (
-    CallOptions,
-    QueryValue,
-    Settings,
-    TimeoutTypes,
-    as_deadline,
-    as_timeout,
-)
-from flip_async._secret import shape
-from flip_async._transport._pool import QueueingTransport, open_transport
+from flip_async._options import CallOptions, QueryValue, Settings, TimeoutTypes, as_timeout
+from flip_async._transport._pool import ConnectionPool
+from flip_async._transport._reading import LARGEST_ANSWER
+from flip_async._transport._roads import through_client, through_transport
 from flip_async.errors import ConfigurationError
 from flip_async.models._base import UNSET, UnsetType
 
@@ -68,14 +71,25 @@ class BaseClient:
         http_client: httpx.AsyncClient | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         token_store: TokenStore | None = None,
+        on_retry: OnRetry | None = None,
+        max_response_bytes: int = LARGEST_ANSWER,
         clock: Clock | None = None,
     ) -> None:
-        check_kinds(
-            http_client=(http_client, httpx.AsyncClient),
-            transport=(transport, httpx.AsyncBaseTransport),
+        # No frame shows them from here on [B10].
+        api_key, client_secret = conceal(api_key), conceal(client_secret)  # type: ignore[assignment]
+        check_kind_or_none(http_client, httpx.AsyncClient, field="http_client")
+        check_kind_or_none(transport, httpx.AsyncBaseTransport, field="transport")
+        check_kind_or_none(retries, Retries, field="retries")
+        check_callback(on_retry, field="on_retry")
+        check_clock(clock)
+        check_store(token_store)
+        check_count(max_response_bytes, field="max_response_bytes")
+        settings = Settings(
+            timeout=as_timeout(timeout),
+            deadline_s=check_seconds_or_none(deadline_s, field="deadline_s"),
         )
-        settings = Settings(timeout=as_timeout(timeout), deadline_s=as_deadline(deadline_s))
-        environment = _environment_or(environment, self._default_environment)
+        environ = Variables(os.environ)
+        environment = _environment_or(environment, self._default_environment, environ)
         credentials = resolve_credentials(
             Credentials(
                 api_key=api_key,
@@ -84,33 +98,33 @@ class BaseClient:
                 auth=auth,
                 scope=scope,
             ),
-            os.environ,
+            environ,
         )
         if http_client is not None and transport is not None:
             raise ConfigurationError("http_client= and transport= given: keep one of them")
-        check_kinds(retries=(retries, Retries))
         retries = Retries() if retries is None else retries
+        clock = clock or SystemClock()
         api_url = _api_url_of(environment, self._api)
-        core = Core(
+        runtime = Runtime(
             environment=environment,
             api_url=api_url,
-            http=http_client or _make_http(api_url, transport),
-            owns_http=http_client is None,
-            carries_tokens=http_client is not None or transport is not None,
-            clock=clock or SystemClock(),
+            outlet=_outlet(api_url, http_client, transport, max_response_bytes, clock),
+            clock=clock,
             budget=RetryBudget(retries.budget),
+            on_retry=on_retry,
         )
         self._session = Session(
-            core=core,
-            auth=_auth_of(core, credentials, token_store),
+            runtime=runtime,
+            auth=_auth_of(runtime, credentials, token_store),
             settings=settings,
             retries=retries,
+            token_store=token_store,
         )
 
     @property
     def environment(self) -> Environment:
         """Where this client's Flip is."""
-        return self._session.core.environment
+        return self._session.runtime.environment
 
     @property
     def auth(self) -> httpx.Auth:
@@ -120,7 +134,7 @@ class BaseClient:
     @property
     def is_closed(self) -> bool:
         """Whether `aclose()` was called."""
-        return self._session.core.closed
+        return self._session.runtime.closed
 
     # Beyond the methods
 
@@ -202,18 +216,22 @@ class BaseClient:
             The view.
 
         Raises:
-            ConfigurationError: A credential or a policy cannot work.
-            InvalidArgumentError: A timeout is out of range.
+            ConfigurationError: A credential cannot work.
+            InvalidArgumentError: Another argument cannot be what it is.
         """
+        api_key, client_secret = conceal(api_key), conceal(client_secret)  # type: ignore[assignment]
+        check_store(token_store)
         session = self._session
         settings = session.settings
         if not isinstance(timeout, UnsetType):
             settings = attrs.evolve(settings, timeout=as_timeout(timeout))
         if not isinstance(deadline_s, UnsetType):
-            settings = attrs.evolve(settings, deadline_s=as_deadline(deadline_s))
+            settings = attrs.evolve(
+                settings, deadline_s=check_seconds_or_none(deadline_s, field="deadline_s")
+            )
         session = attrs.evolve(session, settings=settings)
         if not isinstance(retries, UnsetType):
-            check_kinds(retries=(retries, Retries))
+            check_kind(retries, Retries, field="retries")
             session = attrs.evolve(session, retries=retries)
         given = Credentials(
             api_key=api_key,
@@ -222,29 +240,49 @@ class BaseClient:
             auth=auth,
             scope=scope,
         )
-        if given != Credentials() or token_store is not None:
+        if given != Credentials():
             if not given.is_there:
                 raise ConfigurationError(
-                    "scope= and token_store= belong to a credential: pass client_id= and "
-                    "client_secret= with them"
+                    "scope= belongs to a credential: pass client_id= and client_secret= with it"
                 )
             # Not from the environment: that is where this client's own credential may be from.
-            found = resolve_credentials(given, {})
-            session = attrs.evolve(session, auth=_auth_of(session.core, found, token_store))
-        view = type(self).__new__(type(self))  # not a copy: that has the session's namespaces
+            found = resolve_credentials(given, None)
+            auth = _auth_of(session.runtime, found, token_store)
+            session = attrs.evolve(session, auth=auth, token_store=token_store)
+        elif token_store is not None:
+            raise ConfigurationError(
+                "token_store= belongs to a credential: pass client_id= and client_secret= with it"
+            )
+        return self._view(session)
+
+    def _view(self, session: Session) -> Self:
+        """A copy, with what a subclass has set, and namespaces of its own session."""
+        view = type(self).__new__(type(self))
+        for name, value in vars(self).items():
+            if not isinstance(getattr(type(self), name, None), cached_property):
+                vars(view)[name] = value
         view._session = session
         view._is_view = True
         return view
+
+    def __copy__(self) -> Self:
+        return self._view(self._session)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} is not copied: with_options() gives a view")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} is not pickled: make one in each process")
 
     # Closing
 
     async def aclose(self) -> None:
         """Close the connections; what still runs fails with a `ClientClosedError`."""
         if not self._is_view:
-            await self._session.core.aclose()
+            await self._session.runtime.aclose()
 
     async def __aenter__(self) -> Self:
-        self._session.core.check_open()
+        self._session.runtime.check_open()
         return self
 
     async def __aexit__(
@@ -256,17 +294,19 @@ class BaseClient:
         await self.aclose()
 
     def __repr__(self) -> str:
+        if "_session" not in vars(self):
+            return f"<{type(self).__name__} half made>"
         state = " closed" if self.is_closed else ""
-        return (
-            f"<{type(self).__name__} {self.environment.name} {self._session.core.api_url}{state}>"
-        )
+        where = f"{self.environment.name} {self._session.runtime.api_url}"
+        return f"<{type(self).__name__} {where}{state}>"
 
 
-def _environment_or(given: object, default: Environment | None) -> Environment:
+def _environment_or(
+    given: Environment | None, default: Environment | None, environ: Variables
+) -> Environment:
     if given is None:
-        return resolve_environment(os.environ, default=default)
-    if not isinstance(given, Environment):
-        raise ConfigurationError(f"environment is an Environment, not {shape(given)}")
+        return resolve_environment(environ, default=default)
+    check_kind(given, Environment, field="environment")
     if default is not None and given != default:
         raise ConfigurationError(
             f"this class is for {default.name}: use FlipClient(environment=...) for another"
@@ -274,18 +314,20 @@ def _environment_or(given: object, default: Environment | None) -> Environment:
     return given
 
 
-def _auth_of(core: Core, credentials: Credentials, token_store: TokenStore | None) -> httpx.Auth:
-    """Make the auth of a credential; what we make, the core closes."""
+def _auth_of(
+    runtime: Runtime, credentials: Credentials, token_store: TokenStore | None
+) -> httpx.Auth:
+    """Make the auth of a credential; what we make, the runtime closes."""
     auth = make_auth(
         credentials,
-        core.environment,
-        api_url=core.api_url,
-        http_client=core.http if core.carries_tokens else None,
+        runtime.environment,
+        api_url=runtime.api_url,
+        http_client=runtime.outlet.http if runtime.outlet.carries_tokens else None,
         token_store=token_store,
-        clock=core.clock,
+        clock=runtime.clock,
     )
     if auth is not credentials.auth and isinstance(auth, BearerAuth):
-        core.owned_auths.add(auth)
+        runtime.owned_auths.add(auth)
     return auth
 
 
@@ -299,7 +341,24 @@ def _api_url_of(environment: Environment, api: ApiName) -> str:
     return url
 
 
-def _make_http(api_url: str, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
-    opener = partial(open_transport, httpx.URL(api_url))
+def _outlet(
+    api_url: str,
+    http_client: httpx.AsyncClient | None,
+    transport: httpx.AsyncBaseTransport | None,
+    most: int,
+    clock: Clock,
+) -> Outlet:
+    if http_client is not None:
+        send = through_client(http_client, most=most)
+        return Outlet(send=send, http=http_client, user_http=http_client, carries_tokens=True)
+    if transport is not None:
+        send = through_transport(transport, clock=clock, most=most)
+        return Outlet(send=send, http=_client_of(transport), user_http=None, carries_tokens=True)
+    pool = ConnectionPool(httpx.URL(api_url), clock=clock, most=most)
+    http = _client_of(pool)
+    return Outlet(send=pool.handle_async_request, http=http, user_http=None, carries_tokens=False)
+
+
+def _client_of(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
     # No proxies and no netrc of httpx's own: the transport has seen to the former.
-    return httpx.AsyncClient(transport=QueueingTransport(transport or opener), trust_env=False)
+    return httpx.AsyncClient(transport=transport, trust_env=False)

@@ -1,15 +1,16 @@
 """Arguments and environment variables become a credential and an environment."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, final
 
 import attrs
 import httpx
 
 from flip_async._auth._api_key import ApiKeyAuth
-from flip_async._auth._client_credentials import ClientCredentialsAuth, clean_scope
+from flip_async._auth._client_credentials import ClientCredentialsAuth
 from flip_async._auth._credential import CredentialSource
 from flip_async._auth._store import TokenStore
+from flip_async._checks import check_kind, clean_scope
 from flip_async._clock import Clock
 from flip_async._environment import (
     FLIP_API_ORIGINS,
@@ -20,18 +21,51 @@ from flip_async._environment import (
     Origin,
     parse_origin,
 )
+from flip_async._secret import Secret
 from flip_async.errors import ConfigurationError
 
 _KNOWN: Final = {"production": PRODUCTION, "sandbox": SANDBOX}
+
+
+@final
+class Variables:
+    """The environment's variables; as a local in a traceback it shows none of them."""
+
+    __slots__ = ("_environ",)
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def text(self, name: str) -> str:
+        """What a variable holds, stripped; empty where it is not set."""
+        return self._environ.get(name, "").strip()
+
+    def secret(self, name: str) -> Secret | None:
+        """What a variable holds; `None` where it is not set.
+
+        Nor is one that is empty, as in `FLIP_API_KEY= python app.py`.
+        """
+        return Secret(self._environ[name]) if self._environ.get(name) else None
+
+    def __repr__(self) -> str:
+        return "Variables(...)"
+
+
+def _concealed(value: Secret | str | CredentialSource | None) -> Secret | CredentialSource | None:
+    return Secret(value) if isinstance(value, str) else value
 
 
 @attrs.frozen(kw_only=True)
 class Credentials:
     """What was given, or found in the environment: of one kind."""
 
-    api_key: str | CredentialSource | None = attrs.field(default=None, repr=False)
+    api_key: Secret | CredentialSource | None = attrs.field(
+        default=None, converter=_concealed, repr=False
+    )
     client_id: str | None = None
-    client_secret: str | CredentialSource | None = attrs.field(default=None, repr=False)
+    client_secret: Secret | CredentialSource | None = attrs.field(
+        default=None, converter=_concealed, repr=False
+    )
     auth: httpx.Auth | None = None
     scope: str | Sequence[str] | None = None
 
@@ -42,7 +76,7 @@ class Credentials:
         return any(part is not None for part in parts)
 
 
-def resolve_credentials(given: Credentials, environ: Mapping[str, str]) -> Credentials:
+def resolve_credentials(given: Credentials, environ: Variables | None) -> Credentials:
     """Find the one credential to use: an argument wins over the environment.
 
     Raises:
@@ -50,16 +84,15 @@ def resolve_credentials(given: Credentials, environ: Mapping[str, str]) -> Crede
     """
     found, scope_name = given, "scope="
     names = {"api_key": "api_key=", "client_id": "client_id=", "client_secret": "client_secret="}
-    if not given.is_there:
-        # An empty variable is one that is not set, as in `FLIP_API_KEY= python app.py`.
+    if not given.is_there and environ is not None:
         found = Credentials(
-            api_key=environ.get("FLIP_API_KEY") or None,
-            client_id=environ.get("FLIP_CLIENT_ID") or None,
-            client_secret=environ.get("FLIP_CLIENT_SECRET") or None,
+            api_key=environ.secret("FLIP_API_KEY"),
+            client_id=environ.text("FLIP_CLIENT_ID") or None,
+            client_secret=environ.secret("FLIP_CLIENT_SECRET"),
             scope=given.scope,
         )
-        if given.scope is None and environ.get("FLIP_SCOPE"):
-            found, scope_name = attrs.evolve(found, scope=environ["FLIP_SCOPE"]), "FLIP_SCOPE"
+        if given.scope is None and environ.text("FLIP_SCOPE"):
+            found, scope_name = attrs.evolve(found, scope=environ.text("FLIP_SCOPE")), "FLIP_SCOPE"
         names = {
             "api_key": "FLIP_API_KEY",
             "client_id": "FLIP_CLIENT_ID",
@@ -104,20 +137,6 @@ def _with_scope(found: Credentials, name: str) -> Credentials:
     return attrs.evolve(found, scope=clean_scope(found.scope))
 
 
-def check_kinds(**given: tuple[object, type]) -> None:
-    """Refuse an argument of another kind, such as a sync client, before it is used.
-
-    Raises:
-        ConfigurationError: One is neither `None` nor what it should be.
-    """
-    for name, (value, kind) in given.items():
-        if value is not None and not isinstance(value, kind):
-            raise ConfigurationError(
-                f"{name} is an instance of {kind.__module__}.{kind.__qualname__}, "
-                f"not of {type(value).__module__}.{type(value).__qualname__}"
-            )
-
-
 def make_auth(
     found: Credentials,
     environment: Environment,
@@ -128,16 +147,12 @@ def make_auth(
     clock: Clock,
 ) -> httpx.Auth:
     """Make the auth of a client; its credential goes to the client's API origin alone."""
-    check_kinds(auth=(found.auth, httpx.Auth))
     if found.auth is not None:
-        if token_store is not None:
-            raise ConfigurationError("token_store= goes to the auth= that you made, not here")
+        check_kind(found.auth, httpx.Auth, field="auth")
         return found.auth
     if found.api_key is not None:
-        if token_store is not None:
-            raise ConfigurationError("token_store= is of no use with an API key: leave it out")
         return ApiKeyAuth(
-            found.api_key,
+            found.api_key,  # type: ignore[arg-type]  # concealed already
             origins=(api_url,),
             insecure_http=environment.insecure_http,
             clock=clock,
@@ -146,7 +161,7 @@ def make_auth(
     assert found.client_secret is not None
     return ClientCredentialsAuth(
         found.client_id,
-        found.client_secret,
+        found.client_secret,  # type: ignore[arg-type]  # concealed already
         token_url=environment.token_url,
         origins=(api_url,),
         insecure_http=environment.insecure_http,
@@ -157,9 +172,7 @@ def make_auth(
     )
 
 
-def resolve_environment(
-    environ: Mapping[str, str], *, default: Environment | None = None
-) -> Environment:
+def resolve_environment(environ: Variables, *, default: Environment | None = None) -> Environment:
     """Find the environment of a client that was given none.
 
     Args:
@@ -186,8 +199,8 @@ def resolve_environment(
     return emulator
 
 
-def _named(environ: Mapping[str, str]) -> Environment | None:
-    name = environ.get("FLIP_ENVIRONMENT", "").strip().lower()
+def _named(environ: Variables) -> Environment | None:
+    name = environ.text("FLIP_ENVIRONMENT").lower()
     if not name:
         return None
     if name not in _KNOWN:
@@ -195,9 +208,9 @@ def _named(environ: Mapping[str, str]) -> Environment | None:
     return _KNOWN[name]
 
 
-def _from_urls(environ: Mapping[str, str]) -> Environment | None:
-    api_url = environ.get("FLIP_API_URL", "").strip()
-    oauth_url = environ.get("FLIP_OAUTH_URL", "").strip()
+def _from_urls(environ: Variables) -> Environment | None:
+    api_url = environ.text("FLIP_API_URL")
+    oauth_url = environ.text("FLIP_OAUTH_URL")
     if not api_url and not oauth_url:
         return None
     if not api_url or not oauth_url:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from flip_async._checks import path_segment
 from flip_async._clients._base import BaseClient
-from flip_async._endpoint import path_segment
 from flip_async._environment import PRODUCTION, SANDBOX
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ class FlipClient(BaseClient):
                 print(site.id)
 
     The credential is an argument, or comes from the environment: `FLIP_API_KEY`, or
-    `FLIP_CLIENT_ID` and `FLIP_CLIENT_SECRET`. A client belongs to one event loop. Leave
-    its `async with`, or call `aclose()`, when you are done.
+    `FLIP_CLIENT_ID` and `FLIP_CLIENT_SECRET`. Leave its `async with`, or call
+    `aclose()`, when you are done. One client may serve event loops one after the other, and
+    one in each of several threads: connections belong to a loop and a process, it does not.
 
     Args:
         environment: Where Flip is. Without it, `FLIP_ENVIRONMENT` says `production` or
@@ -51,12 +52,16 @@ class FlipClient(BaseClient):
             and cookies count, its `base_url` and `auth` do not. Token requests go through
             it too.
         transport: Your own transport; token requests go through it too.
-        token_store: Shares OAuth tokens with other clients or processes.
+        token_store: Shares OAuth tokens, and those of sites, with other clients or processes.
+        on_retry: Called with a `RetryEvent` before an attempt is made again; may be async, and
+            then nobody waits for it.
+        max_response_bytes: How large an answer may be, as it comes and decoded; a larger one is
+            cut off with a `DecodeError`.
         clock: Time and luck, for tests.
 
     Raises:
         ConfigurationError: What was given, or found, cannot work; names the way out.
-        InvalidArgumentError: A timeout is out of range.
+        InvalidArgumentError: An argument cannot be what it is.
     """
 
     # Namespaces: each loads its file and its models when it is first touched.
@@ -133,7 +138,7 @@ class FlipClient(BaseClient):
 
         path_segment(site_id, "site_id")
         session = self._session
-        site_auth = session.core.site_tokens.get(site_id, session.auth)
+        site_auth = session.runtime.site_auths.get(site_id, session.auth, session.token_store)
         return SiteView(attrs.evolve(session, site_auth=site_auth), site_id)
 
 

@@ -5,8 +5,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Generator
 from typing import Final, Generic, Protocol, TypeVar
 
-from flip_async._secret import shape
-from flip_async.errors import FlipError, InvalidArgumentError
+from flip_async._aio._per_loop import call_in
+from flip_async._checks import check_count
+from flip_async.errors import FlipError
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -51,10 +52,10 @@ class Pages(Generic[T]):
         max_items: int | None = None,
         one_page: bool = False,
     ) -> None:
-        _check(skip, "skip", at_least=0)
-        _check(limit, "limit", at_least=1)
+        check_count(skip, field="skip", at_least=0)
+        check_count(limit, field="limit")
         if max_items is not None:
-            _check(max_items, "max_items", at_least=0)
+            check_count(max_items, field="max_items", at_least=0)
         self._fetch: Final = fetch
         self._spawn: Final = spawn
         self._skip: Final = skip
@@ -76,33 +77,12 @@ class Pages(Generic[T]):
     def __aiter__(self) -> AsyncIterator[T]:
         return _RowIterator(self.pages())
 
-    async def collect(self, *, max_items: int | None = None) -> list[T]:
-        """Fetch all rows, or the first so many, into a list.
-
-        Args:
-            max_items: How many at most; within the list's own `max_items`.
-
-        Returns:
-            The rows.
-        """
-        if max_items is None:
-            return await self._all()
-        _check(max_items, "max_items", at_least=0)
-        most = max_items if self._max_items is None else min(max_items, self._max_items)
-        return await Pages(
-            self._fetch,
-            spawn=self._spawn,
-            skip=self._skip,
-            limit=self._limit,
-            max_items=most,
-            one_page=self._one_page,
-        )
+    async def collect(self) -> list[T]:
+        """Fetch all rows, or the first `max_items`, into a list."""
+        return [row async for page in self.pages() for row in page]
 
     def __await__(self) -> Generator[object, None, list[T]]:
-        return self._all().__await__()
-
-    async def _all(self) -> list[T]:
-        return [row async for row in self]
+        return self.collect().__await__()
 
 
 class PageIterator(Generic[T]):
@@ -128,11 +108,16 @@ class PageIterator(Generic[T]):
         self._first: T | None = None
         self._next: asyncio.Task[list[T] | FlipError] | None = None
         self._over = False
+        self._turn: Final = asyncio.Lock()  # two tasks may read: each page is one's
 
     def __aiter__(self) -> "PageIterator[T]":
         return self
 
     async def __anext__(self) -> list[T]:
+        async with self._turn:
+            return await self._next_page()
+
+    async def _next_page(self) -> list[T]:
         if self._over:
             raise StopAsyncIteration
         try:
@@ -187,8 +172,7 @@ class PageIterator(Generic[T]):
         if task is None or task.done():
             return
         loop = task.get_loop()
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(task.cancel)  # the collector may run in any thread
+        call_in(loop, task.cancel)  # the collector may run in any thread
 
     def __del__(self) -> None:
         self._cancel()
@@ -221,10 +205,3 @@ async def _outcome(job: Coroutine[object, object, list[T]]) -> list[T] | FlipErr
         return await job
     except FlipError as error:
         return error
-
-
-def _check(value: object, field: str, *, at_least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidArgumentError(f"is a whole number, not {shape(value)}", field=field)
-    if value < at_least:
-        raise InvalidArgumentError(f"is at least {at_least}, not {value}", field=field)

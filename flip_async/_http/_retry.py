@@ -1,14 +1,21 @@
 """What an outcome is worth: a pause before the next attempt, or none."""
 
-import math
-from collections.abc import Collection
+import logging
+import re
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 import attrs
 
 from flip_async._backoff import Backoff
+from flip_async._checks import check_count, check_names, check_number, refuse
 from flip_async._endpoint import Endpoint
-from flip_async.errors import ConfigurationError, FlipError
+from flip_async._transport._attempt import NoAnswer
+from flip_async.errors import InvalidArgumentError
+
+_NAME: Final = re.compile(r"[A-Z]+ /\S+")
+
+logger: Final = logging.getLogger("flip_async.http")
 
 _TENTHS: Final = 10  # a success gives back one of them
 _REPEATED_POST: Final = frozenset({429, 503})
@@ -28,32 +35,48 @@ class Answered:
     retry_after_s: float | None = None
 
 
-@attrs.frozen
-class NoAnswer:
-    """No answer came.
-
-    Attributes:
-        reason: What httpx says of it.
-        sent: Whether the request may have reached the server.
-        final: Another attempt would end the same way.
-        timed_out: A timeout of httpx ended it.
-    """
-
-    reason: str
-    sent: bool
-    final: bool = False
-    timed_out: bool = False
-
-
 Outcome = Answered | NoAnswer
 
 
+@attrs.frozen(kw_only=True)
+class RetryEvent:
+    """An attempt that failed and is made again, for metrics.
+
+    Attributes:
+        method: HTTP method of the call.
+        path: Path of the call.
+        attempt: Number of the attempt that failed, from 1.
+        reason: Why: an HTTP status, or what there was instead of an answer.
+        pause_s: How long the pause before the next attempt is, in seconds.
+    """
+
+    method: str
+    path: str
+    attempt: int
+    reason: str
+    pause_s: float
+
+
+OnRetry = Callable[[RetryEvent], Awaitable[None] | None]
+
+
 def _statuses(value: Collection[int]) -> frozenset[int]:
+    if isinstance(value, str | bytes) or not isinstance(value, Collection):
+        refuse("statuses", "a collection of HTTP statuses", value)
+    for status in value:
+        check_count(status, field="statuses", at_least=100, at_most=599)
     return frozenset(value)
 
 
 def _names(value: Collection[str]) -> frozenset[str]:
-    return frozenset(value)
+    names = frozenset(check_names(value, field="safe_to_repeat"))
+    for name in names:
+        if _NAME.fullmatch(name) is None:
+            raise InvalidArgumentError(
+                f"names a method and a path, as 'POST /v1/commission' does, not {name[:80]!r}",
+                field="safe_to_repeat",
+            )
+    return names
 
 
 @attrs.frozen(kw_only=True)
@@ -75,7 +98,7 @@ class Retries:
             succeed; each success gives a tenth of one back.
 
     Raises:
-        ConfigurationError: A number is out of range.
+        InvalidArgumentError: A number is out of range, or a name is none.
 
     Source:
         RFC 9110 section 9.2.2 and 10.2.3.
@@ -92,11 +115,10 @@ class Retries:
     budget: int = 100
 
     def __attrs_post_init__(self) -> None:
-        if self.max_attempts < 1 or self.max_attempts != int(self.max_attempts):
-            raise ConfigurationError("Retries: max_attempts is a whole number of at least 1")
-        for name in ("base_s", "cap_s", "retry_after_cap_s", "budget"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigurationError(f"Retries: {name} is at least 0 and finite")
+        check_count(self.max_attempts, field="max_attempts")
+        check_count(self.budget, field="budget", at_least=0)
+        for name in ("base_s", "cap_s", "retry_after_cap_s"):
+            check_number(getattr(self, name), field=name, at_least=0, unit=" of seconds")
 
     def may_repeat(self, endpoint: Endpoint[object]) -> bool:
         """Whether sending a request twice does no harm."""
@@ -128,15 +150,15 @@ class Retries:
         match outcome:
             case Answered(status):
                 return status in self.statuses and (repeatable or status in _REPEATED_POST)
-            case NoAnswer(sent=sent, final=final):
-                return not final and (repeatable or not sent)
+            case NoAnswer():
+                return outcome.is_worth_repeating and (repeatable or not outcome.may_have_arrived)
 
 
 class RetryBudget:
     """Retries that are left to all calls of a client together.
 
     A server that is down is then hit by a bounded number of retries, whatever the number
-    of tasks. One event loop uses it; it takes no lock.
+    of tasks. It takes no lock: two threads may both take the last one.
     """
 
     def __init__(self, size: int) -> None:
@@ -153,9 +175,3 @@ class RetryBudget:
     def succeeded(self) -> None:
         """A request was answered well: a tenth of a retry comes back."""
         self._left = min(self._size, self._left + 1)
-
-
-def retry_after_s(error: FlipError) -> float | None:
-    """What the server asks to wait, in seconds, if it does."""
-    asked: float | None = getattr(error, "retry_after_s", None)
-    return asked

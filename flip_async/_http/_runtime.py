@@ -1,32 +1,67 @@
-"""What all views of a client share: connections, credentials, and what runs."""
+"""What all views of a client share: the way out, credentials, and what runs."""
 
 import asyncio
 import warnings
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Final, TypeVar
 
 import anyio
+import attrs
 import httpx
 
+from flip_async._aio._callbacks import notify_soon
+from flip_async._aio._per_loop import PerLoop, call_in
+from flip_async._aio._tasks import attached, detached
 from flip_async._auth._bearer import BearerAuth
+from flip_async._auth._site_auths import SiteAuths
 from flip_async._auth._site_token import SiteTokenAuth
+from flip_async._auth._store import TokenStore
 from flip_async._clock import Clock
 from flip_async._environment import Environment
-from flip_async._http._retry import RetryBudget
-from flip_async._http._tracing import make_tracing
+from flip_async._http._retry import OnRetry, RetryBudget, RetryEvent, logger
+from flip_async._http._tracing import Tracing, make_tracing
+from flip_async._transport._attempt import Send
 from flip_async._version import __version__
 from flip_async.errors import ClientClosedError
 
 T = TypeVar("T")
-SITE_TOKENS_KEPT: Final = 1000
 
 
-class Core:
+@attrs.frozen(kw_only=True)
+class Outlet:
+    """Where requests leave.
+
+    Attributes:
+        send: Sends one.
+        http: The same for token requests, as a client that is not ours to show.
+        user_http: The user's own client, whose headers, params and cookies count.
+        carries_tokens: Whether all token requests go this way, those to the OAuth host too.
+    """
+
+    send: Send
+    http: httpx.AsyncClient
+    user_http: httpx.AsyncClient | None
+    carries_tokens: bool
+
+
+@attrs.frozen
+class _Running:
+    """What runs in one event loop."""
+
+    calls: set[anyio.CancelScope] = attrs.field(factory=set)
+    tasks: set[asyncio.Task[object]] = attrs.field(factory=set)
+
+    def end_calls(self) -> None:
+        for scope in list(self.calls):
+            scope.cancel()
+
+
+class Runtime:
     """Keeps what changes; everything else about a client is frozen.
 
-    Only the event loop that the client works in may touch it.
+    What changes: whether it is closed, the budget of retries, and what runs in each event
+    loop, which that loop alone may touch.
     """
 
     def __init__(
@@ -34,27 +69,25 @@ class Core:
         *,
         environment: Environment,
         api_url: str,
-        http: httpx.AsyncClient,
-        owns_http: bool,
-        carries_tokens: bool,
+        outlet: Outlet,
         clock: Clock,
         budget: RetryBudget,
+        on_retry: OnRetry | None,
     ) -> None:
         self.closed = False
         self.in_use = False
         self.environment: Final = environment
         self.api_url: Final = api_url
-        self.tracing: Final = make_tracing(api_url, __version__)
-        self.http: Final = http
-        self.owns_http: Final = owns_http
-        self.carries_tokens: Final = carries_tokens  # for the auths that we make
+        self.tracing: Final[Tracing | None] = make_tracing(api_url, __version__, clock)
+        self.outlet: Final = outlet
         self.clock: Final = clock
         self.budget: Final = budget
-        self.site_tokens: Final = SiteTokens(self)
+        self._on_retry: Final = on_retry
+        self.site_auths: Final = SiteAuths(_SiteAuthFactory(environment, api_url, outlet, clock))
         # Weak: a view with a credential of its own may come and go with every request.
         self.owned_auths: Final[weakref.WeakSet[BearerAuth]] = weakref.WeakSet()
-        self._calls: Final[set[asyncio.Timeout]] = set()
-        self._tasks: Final[set[asyncio.Task[object]]] = set()
+        self._running: Final = PerLoop(_Running)
+        self._closing: asyncio.Task[None] | None = None
 
     def check_open(self) -> None:
         """Refuse to work once closed.
@@ -64,45 +97,55 @@ class Core:
         """
         if self.closed:
             raise ClientClosedError("this client is closed: make another one")
-        if self.http.is_closed:
+        user_http = self.outlet.user_http
+        if user_http is not None and user_http.is_closed:
             raise ClientClosedError("the http_client that was given is closed")
         self.in_use = True
 
-    def began(self, call: asyncio.Timeout) -> None:
-        """A call runs; `aclose()` will end it."""
-        self._calls.add(call)
-
-    def ended(self, call: asyncio.Timeout) -> None:
-        """A call is over."""
-        self._calls.discard(call)
+    def calls(self) -> set[anyio.CancelScope]:
+        """The calls that run in this event loop: `aclose()` ends them."""
+        return self._running.get().calls
 
     def spawn(self, job: Coroutine[object, object, T]) -> asyncio.Task[T]:
         """Run a job that makes calls and outlives the one that begins it."""
-        task = asyncio.get_running_loop().create_task(job)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        tasks = self._running.get().tasks
+        task = attached(job)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
         return task
 
+    def retries(self, event: RetryEvent) -> None:
+        """Tell the user that an attempt is made again."""
+        if self._on_retry is not None:
+            notify_soon(logger, self._on_retry, event)
+
     async def aclose(self) -> None:
-        """End what runs and close what is ours; a second time does nothing."""
-        if self.closed:
-            return
+        """End what runs and close what is ours.
+
+        A second caller waits for the first, and whoever is cancelled leaves the work to go on.
+        """
         self.closed = True
-        now = asyncio.get_running_loop().time()
-        for call in list(self._calls):
-            if not call.expired():
-                call.reschedule(now)
-        with anyio.CancelScope(shield=True):
-            # Each is inside a call that was just ended, or about to find the client closed.
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            await self.site_tokens.aclose()
-            for auth in list(self.owned_auths):
-                await auth.aclose()
-            if self.owns_http:
-                await self.http.aclose()
+        running = self._running.get()
+        running.end_calls()
+        closing = self._closing
+        if closing is None or closing.cancelled() or _is_of_another_loop(closing):
+            closing = self._closing = detached(self._close(running))
+        await asyncio.shield(closing)
+
+    async def _close(self, mine: _Running) -> None:
+        for loop, running in self._running.items():
+            if running is not mine:
+                call_in(loop, running.end_calls)
+        # Each is inside a call that was just ended, or about to find the client closed.
+        await asyncio.gather(*mine.tasks, return_exceptions=True)
+        await self.site_auths.aclose()
+        for auth in list(self.owned_auths):
+            await auth.aclose()
+        if self.outlet.user_http is None:
+            await self.outlet.http.aclose()
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
-        if self.in_use and not self.closed:
+        if getattr(self, "in_use", False) and not self.closed:
             _warn(
                 f"unclosed Flip client for {self.api_url}: use `async with`, or "
                 "`await client.aclose()`",
@@ -111,54 +154,26 @@ class Core:
             )
 
 
-class SiteTokens:
-    """One auth for each credential and site, so that asking again costs nothing [A19].
+def _is_of_another_loop(task: asyncio.Task[None]) -> bool:
+    return task.get_loop() is not asyncio.get_running_loop()
 
-    A bounded number of them is kept; one that a view holds is found as long as it does.
-    """
 
-    def __init__(self, core: Core, *, kept: int = SITE_TOKENS_KEPT) -> None:
-        self._core: Final = weakref.ref(core)
-        self._kept: Final = kept
-        self._recent: Final[OrderedDict[tuple[int, str], SiteTokenAuth]] = OrderedDict()
-        self._alive: Final[weakref.WeakValueDictionary[tuple[int, str], SiteTokenAuth]] = (
-            weakref.WeakValueDictionary()
+@attrs.frozen
+class _SiteAuthFactory:
+    environment: Environment
+    api_url: str
+    outlet: Outlet
+    clock: Clock
+
+    def __call__(
+        self, site_id: str, auth: httpx.Auth, token_store: TokenStore | None
+    ) -> SiteTokenAuth:
+        return SiteTokenAuth(
+            site_id,
+            auth=auth,
+            api_url=self.api_url,
+            insecure_http=self.environment.insecure_http,
+            http_client=self.outlet.http,
+            token_store=token_store,
+            clock=self.clock,
         )
-
-    def get(self, site_id: str, auth: httpx.Auth) -> SiteTokenAuth:
-        """The auth of a site, whose tokens are asked for with `auth`."""
-        # The id of an object is its own only while it lives: the site's auth keeps it alive.
-        key = (id(auth), site_id)
-        site_auth = self._alive.get(key)
-        if site_auth is None:
-            core = self._core()
-            assert core is not None  # a session that asks holds it
-            site_auth = self._alive[key] = SiteTokenAuth(
-                site_id,
-                auth=auth,
-                api_url=core.api_url,
-                insecure_http=core.environment.insecure_http,
-                http_client=core.http,
-                clock=core.clock,
-            )
-        self._recent[key] = site_auth
-        self._recent.move_to_end(key)
-        if len(self._recent) > self._kept * 1.1:  # now and then, as it looks at all of them
-            self._let_go()
-        return site_auth
-
-    def _let_go(self) -> None:
-        surplus = len(self._recent) - self._kept
-        idle = [key for key, auth in self._recent.items() if auth.is_idle]
-        resting = [key for key, auth in self._recent.items() if not auth.is_busy]
-        for key in dict.fromkeys(idle + resting):
-            if surplus <= 0:
-                break
-            del self._recent[key]
-            surplus -= 1
-
-    async def aclose(self) -> None:
-        """End the refreshes that run."""
-        for auth in list(self._alive.values()):
-            await auth.aclose()
-        self._recent.clear()

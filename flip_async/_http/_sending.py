@@ -1,36 +1,33 @@
 """Send: one call, over all its attempts."""
 
-import asyncio
+import contextlib
 import logging
 from typing import Final
 
+import anyio
 import attrs
 import httpx
 
 from flip_async import errors
 from flip_async._auth._bearer import BearerAuth
-from flip_async._backoff import parse_retry_after
+from flip_async._auth._signing import SendSigned, signer_of
+from flip_async._backoff import retry_after_of
 from flip_async._endpoint import Endpoint
-from flip_async._http._retry import Answered, NoAnswer, Outcome, Retries
-from flip_async._http._runtime import Core
-from flip_async._transport._progress import NOTE, SendState
+from flip_async._http._retry import Answered, Outcome, Retries, RetryEvent, logger
+from flip_async._http._runtime import Runtime
+from flip_async._transport._attempt import Attempted, NoAnswer, Unreadable, attempt
+from flip_async._transport._progress import NOTE, Progress
 from flip_async.errors import (
     ClientClosedError,
     ConnectionFailedError,
     DeadlineError,
+    DecodeError,
     FlipError,
     OutcomeUnknownError,
 )
 
-logger: Final = logging.getLogger("flip_async.http")
-
-_BEFORE_SENDING: Final = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-)
-_HOPELESS: Final = (httpx.LocalProtocolError, httpx.UnsupportedProtocol)
+_MAY_BE_DONE: Final = frozenset({500, 502, 504})
+"""Statuses that leave open whether the request was carried out."""
 
 
 @attrs.frozen
@@ -42,28 +39,45 @@ class Call:
     request: httpx.Request
     auth: httpx.Auth
     repeatable: bool
-    state: SendState | None  # only where a guess would be wrong
+    progress: Progress | None  # only where a guess would be wrong
 
     @property
     def may_have_been_carried_out(self) -> bool:
         """Whether the server may have seen it, and twice would be once too often."""
-        return self.state is not None and self.state.may_have_arrived
+        return self.progress is not None and self.progress.may_have_arrived
+
+
+@attrs.frozen
+class Answer:
+    """What a call came to.
+
+    Attributes:
+        response: A success.
+        path: The path that was called.
+        attempts: How often it was sent.
+    """
+
+    response: httpx.Response
+    path: str
+    attempts: int
 
 
 class Sending:
     """Sends a call until it is answered.
 
-    Attributes:
-        attempts: How often it was sent so far.
+    What changes: how often it was sent, and whether an attempt may have been carried out whose
+    answer was lost.
     """
 
-    def __init__(self, call: Call, core: Core, retries: Retries) -> None:
-        self.attempts = 0
+    def __init__(self, call: Call, runtime: Runtime, retries: Retries) -> None:
+        self._attempts = 0
+        self._may_be_done = False
         self._call: Final = call
-        self._core: Final = core
+        self._runtime: Final = runtime
         self._retries: Final = retries
+        self._signed: Final[SendSigned] = signer_of(call.auth)
 
-    async def until(self, deadline_s: float | None) -> httpx.Response:
+    async def until(self, deadline_s: float | None) -> Answer:
         """Send, and send again, until there is an answer or an error.
 
         Args:
@@ -75,137 +89,206 @@ class Sending:
         Raises:
             FlipError: There was none.
         """
-        core = self._core
-        error: FlipError
-        timer = asyncio.timeout(deadline_s)
+        calls = self._runtime.calls()
+        # A scope of anyio's, also for its own sake: httpcore shields its clean-up from these
+        # alone, and a user's client has its pool beneath [B1].
+        scope = anyio.CancelScope()
+        if deadline_s is not None:
+            scope.deadline = anyio.current_time() + deadline_s
+        calls.add(scope)
         try:
-            async with timer:
-                core.began(timer)
-                return await self._repeat(timer)
-        except TimeoutError:
-            if not timer.expired():
-                raise
-            # Left before raising: the chain would lead to httpx's error and its request.
-            error = self._cut_off(deadline_s)
-        except FlipError as raised:
-            _say_where(raised, self._call)
+            with scope:
+                tracing = self._runtime.tracing
+                if tracing is None:
+                    return await self._repeat(scope)
+                endpoint = self._call.endpoint
+                with tracing.call(endpoint.method, endpoint.path):
+                    return await self._repeat(scope)
+        except FlipError as error:
+            _say_where(error, self._call)
             raise
         finally:
-            core.ended(timer)
-        raise error
+            calls.discard(scope)
+        raise self._cut_off(deadline_s)
 
     def _cut_off(self, deadline_s: float | None) -> FlipError:
-        call = self._call
+        call, is_closed = self._call, self._runtime.closed
         where = {"method": call.endpoint.method, "path": call.path}
-        why = "the client was closed" if self._core.closed else f"no answer within {deadline_s:g} s"
+        why = "the client was closed" if is_closed else f"no answer within {deadline_s:g} s"
         trouble = call.auth.trouble if isinstance(call.auth, BearerAuth) else None
         if trouble is not None:
             why = f"{why}; {trouble.message}"
         if call.may_have_been_carried_out:
             return OutcomeUnknownError(
-                f"{why}, and the request may have been carried out", attempts=self.attempts, **where
+                f"{why}, and the request may have been carried out",
+                attempts=self._attempts,
+                **where,
             )
-        kind = ClientClosedError if self._core.closed else DeadlineError
-        return kind(why, attempts=self.attempts, **where)
+        kind = ClientClosedError if is_closed else DeadlineError
+        return kind(why, attempts=self._attempts, **where)
 
-    async def _repeat(self, timer: asyncio.Timeout) -> httpx.Response:
-        call = self._call
+    async def _repeat(self, scope: anyio.CancelScope) -> Answer:
+        call, runtime = self._call, self._runtime
         while True:
-            self.attempts += 1
-            with self._core.tracing.attempt(
-                call.endpoint.method, call.endpoint.path, resent=self.attempts - 1
-            ) as watched:
-                result = await self._attempt()
-                if isinstance(result, httpx.Response):
-                    watched.answered(result.status_code)
-                else:
-                    watched.failed(result.reason)
-            if call.state is not None:
-                call.state.waits()  # what became of it is known: a pause is no unknown outcome
-            if isinstance(result, httpx.Response):
-                if result.is_success or self._is_gone(result):
-                    self._core.budget.succeeded()
-                    return result
-                outcome: Outcome = Answered(result.status_code, self._retry_after_s(result))
-            else:
-                outcome = result
-            pause_s = self._retries.pause_s(
-                outcome,
-                attempt=self.attempts,
-                repeatable=call.repeatable,
-                luck=self._core.clock.random(),
-            )
-            if pause_s is None or _is_too_long(pause_s, timer) or not self._core.budget.take():
+            if runtime.closed:
+                raise self._cut_off(None)
+            self._attempts += 1
+            result = await self._attempt()
+            if call.progress is not None:
+                call.progress.waits()  # what became of it is known: a pause is no unknown outcome
+            if isinstance(result, httpx.Response) and (result.is_success or self._is_gone(result)):
+                runtime.budget.succeeded()
+                return Answer(result, call.path, self._attempts)
+            pause_s = self._pause_s(result, scope)
+            if pause_s is None:
                 raise self._error(result)
-            logger.warning(
-                "%s %s: %s, again in %.2f s (attempt %d)",
-                call.endpoint.method,
-                call.path,
-                outcome.status if isinstance(outcome, Answered) else outcome.reason,
-                pause_s,
-                self.attempts,
-            )
-            await self._core.clock.sleep(pause_s)
+            self._tell(result, pause_s)
+            await runtime.clock.sleep(pause_s)
 
-    async def _attempt(self) -> httpx.Response | NoAnswer:
+    async def _attempt(self) -> Attempted:
+        runtime, call = self._runtime, self._call
+        if runtime.tracing is None and not logger.isEnabledFor(logging.DEBUG):
+            return await attempt(self._send, call.request)
+        return await self._watched_attempt()
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        return await self._signed(request, self._runtime.outlet.send)
+
+    async def _watched_attempt(self) -> Attempted:
+        call, runtime = self._call, self._runtime
+        began_s = runtime.clock.monotonic()
+        with contextlib.ExitStack() as stack:
+            watched = None
+            if runtime.tracing is not None:
+                watched = stack.enter_context(
+                    runtime.tracing.attempt(
+                        call.endpoint.method,
+                        call.endpoint.path,
+                        resent=self._attempts - 1,
+                        headers=call.request.headers,
+                    )
+                )
+            result = await attempt(self._send, call.request)
+            answer = None if isinstance(result, NoAnswer) else _response_of(result)
+            if watched is not None and isinstance(result, NoAnswer):
+                watched.failed(result.reason)
+            elif watched is not None and answer is not None:
+                watched.answered(answer.status_code)
+        if answer is not None:
+            self._log(answer, runtime.clock.monotonic() - began_s)
+        return result
+
+    def _log(self, response: httpx.Response, duration_s: float) -> None:
         call = self._call
-        if call.state is not None and not isinstance(call.auth, BearerAuth):
-            call.state.leaves()  # somebody else's auth tells us nothing
-        try:
-            response = await self._core.http.send(
-                call.request, auth=call.auth, follow_redirects=False
-            )
-        except httpx.TransportError as error:
-            sent = not isinstance(error, _BEFORE_SENDING)
-            final = isinstance(error, _HOPELESS)
-            # Its text may quote a header where it is hopeless.
-            detail = "" if final or not str(error) else f": {error}"
-            return NoAnswer(
-                f"{type(error).__name__}{detail}",
-                sent=sent,
-                final=final,
-                timed_out=isinstance(error, httpx.TimeoutException),
-            )
-        except (httpx.DecodingError, httpx.InvalidURL, httpx.TooManyRedirects) as error:
-            return NoAnswer(type(error).__name__, sent=True, final=True)
-        except RuntimeError:
-            if self._core.closed or not self._core.http.is_closed:
-                raise
-            return NoAnswer("the http_client was closed", sent=True, final=True)
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug(
-                "%s %s: %d (attempt %d)",
-                call.endpoint.method,
-                call.path,
-                response.status_code,
-                self.attempts,
-            )
-        return response
+        logger.debug(
+            "%s %s: %d from %s in %.3f s (attempt %d)",
+            call.endpoint.method,
+            call.path,
+            response.status_code,
+            call.request.url.host,
+            duration_s,
+            self._attempts,
+            extra={
+                **self._fields(),
+                "http_status": response.status_code,
+                "duration_s": duration_s,
+            },
+        )
+
+    def _fields(self) -> dict[str, object]:
+        """What a structured log shows of a call."""
+        return {
+            "http_method": self._call.endpoint.method,
+            "url_template": self._call.endpoint.path,
+            "server_address": self._call.request.url.host,
+            "attempt": self._attempts,
+        }
 
     def _is_gone(self, response: httpx.Response) -> bool:
-        # The attempt before, whose answer was lost, has done it.
+        # An attempt before, whose answer was lost, has done it.
         is_delete = self._call.endpoint.method == "DELETE"
-        return is_delete and response.status_code == 404 and self.attempts > 1
+        return is_delete and response.status_code == 404 and self._may_be_done
 
-    def _retry_after_s(self, response: httpx.Response) -> float | None:
-        header = response.headers.get("Retry-After")
-        return None if header is None else parse_retry_after(header, self._core.clock.now().wall_s)
+    def _pause_s(self, result: Attempted, scope: anyio.CancelScope) -> float | None:
+        """How long to wait before the next attempt; `None` where there is none."""
+        outcome = self._outcome(result)
+        if outcome is None:
+            return None
+        pause_s = self._retries.pause_s(
+            outcome,
+            attempt=self._attempts,
+            repeatable=self._call.repeatable,
+            luck=self._runtime.clock.random(),
+        )
+        if pause_s is None or anyio.current_time() + pause_s >= scope.deadline:
+            return None
+        return pause_s if self._runtime.budget.take() else None
 
-    def _error(self, result: httpx.Response | NoAnswer) -> FlipError:
-        call, attempts = self._call, self.attempts
+    def _outcome(self, result: Attempted) -> Outcome | None:
+        if isinstance(result, NoAnswer):
+            self._may_be_done = self._may_be_done or result.may_have_arrived
+            return result
+        if isinstance(result, Unreadable):
+            return None  # it was carried out
+        status = result.status_code
+        self._may_be_done = self._may_be_done or status in _MAY_BE_DONE
+        retry_after_s = retry_after_of(result.headers, self._runtime.clock.now().wall_s)
+        return Answered(status, retry_after_s)
+
+    def _tell(self, result: Attempted, pause_s: float) -> None:
+        call = self._call
+        reason = (
+            result.reason if isinstance(result, NoAnswer) else str(_response_of(result).status_code)
+        )
+        logger.warning(
+            "%s %s: %s, again in %.2f s (attempt %d)",
+            call.endpoint.method,
+            call.path,
+            reason,
+            pause_s,
+            self._attempts,
+            extra=self._fields(),
+        )
+        self._runtime.retries(
+            RetryEvent(
+                method=call.endpoint.method,
+                path=call.path,
+                attempt=self._attempts,
+                reason=reason,
+                pause_s=pause_s,
+            )
+        )
+
+    def _error(self, result: Attempted) -> FlipError:
+        call, attempts = self._call, self._attempts
         method, path = call.endpoint.method, call.path
-        if isinstance(result, httpx.Response):
-            note = result.extensions.get(NOTE)
-            return errors.from_response(
-                result,
+        if isinstance(result, NoAnswer):
+            return self._unanswered(result)
+        if isinstance(result, Unreadable):
+            return DecodeError(
+                f"cannot read the answer: {result.reason}",
+                response=result.response,
+                document_path=None,
                 method=method,
                 path=path,
-                wall_now_s=self._core.clock.now().wall_s,
                 attempts=attempts,
-                outcome_unknown=not call.repeatable and result.status_code in (500, 502, 504),
-                not_retried=note if isinstance(note, str) else None,
+                outcome_unknown=not call.repeatable,
             )
-        if result.sent and not call.repeatable and not result.final:
+        note = result.extensions.get(NOTE)
+        return errors.from_response(
+            result,
+            method=method,
+            path=path,
+            wall_now_s=self._runtime.clock.now().wall_s,
+            attempts=attempts,
+            outcome_unknown=not call.repeatable and result.status_code in _MAY_BE_DONE,
+            not_retried=note if isinstance(note, str) else None,
+        )
+
+    def _unanswered(self, result: NoAnswer) -> FlipError:
+        call, attempts = self._call, self._attempts
+        method, path = call.endpoint.method, call.path
+        if result.may_have_arrived and not call.repeatable:
             return OutcomeUnknownError(
                 f"{result.reason}: the request was sent and may have been carried out",
                 method=method,
@@ -216,12 +299,14 @@ class Sending:
         return kind(result.reason, method=method, path=path, attempts=attempts)
 
 
+def _response_of(result: httpx.Response | Unreadable) -> httpx.Response:
+    return result.response if isinstance(result, Unreadable) else result
+
+
 def _say_where(error: FlipError, call: Call) -> None:
     # The auth and the life cycle do not know which call they fail.
+    method, path = call.endpoint.method, call.path
     if error.method is None:
-        error.method, error.path = call.endpoint.method, call.path
-
-
-def _is_too_long(pause_s: float, timer: asyncio.Timeout) -> bool:
-    when = timer.when()
-    return when is not None and asyncio.get_running_loop().time() + pause_s >= when
+        error.method, error.path = method, path
+    elif (error.method, error.path) != (method, path):
+        error.needed_for = f"{method} {path}"

@@ -10,6 +10,8 @@ from urllib.parse import urlencode
 import attrs
 import httpx
 
+from flip_async._auth._store import TokenStore
+from flip_async._checks import check_mapping, check_one_of, check_path, query_pairs
 from flip_async._endpoint import (
     ANY_JSON,
     JSON_OBJECT,
@@ -17,14 +19,13 @@ from flip_async._endpoint import (
     Endpoint,
     Method,
     TokenKind,
-    check_path,
 )
 from flip_async._http._pages import PAGE_SIZE, Pages
 from flip_async._http._retry import Retries
-from flip_async._http._runtime import Core
-from flip_async._http._sending import Call, Sending
+from flip_async._http._runtime import Runtime
+from flip_async._http._sending import Answer, Call, Sending
 from flip_async._options import CallOptions, QueryValue, Settings, as_timeout, check_options
-from flip_async._transport._progress import SendState
+from flip_async._transport._progress import Progress
 from flip_async._version import __version__
 from flip_async._wire import decode, encode
 from flip_async.errors import DecodeError, InvalidArgumentError
@@ -39,11 +40,20 @@ _ACCEPT: Final = (b"Accept", b"application/json")
 _AGENT: Final = (b"User-Agent", USER_AGENT.encode("ascii"))
 _CONTENT_TYPE: Final = (b"Content-Type", b"application/json")
 _HEADERS: Final = [_ACCEPT, _AGENT, (b"Accept-Encoding", b"gzip, deflate")]
+_HEADERS_WITH_BODY: Final = [*_HEADERS, _CONTENT_TYPE]
 
 
 @lru_cache(maxsize=4096)
 def _url(text: str) -> httpx.URL:
-    return httpx.URL(text)  # immutable, and worth 14 µs
+    """A URL, which is immutable, and worth 14 µs.
+
+    Raises:
+        InvalidArgumentError: httpx cannot send to it.
+    """
+    try:
+        return httpx.URL(text)
+    except (httpx.InvalidURL, ValueError):
+        raise InvalidArgumentError("makes no URL that can be sent to", field="path") from None
 
 
 @attrs.frozen(kw_only=True)
@@ -51,18 +61,20 @@ class Session:
     """How calls are made; a view with other settings is an evolved copy.
 
     Attributes:
-        core: What all views share.
+        runtime: What all views share.
         auth: The client's credential.
         site_auth: The site's credential, in a view of a site.
         settings: Timeouts.
         retries: The retry policy.
+        token_store: Shares the tokens of sites.
     """
 
-    core: Core
+    runtime: Runtime
     auth: httpx.Auth
     settings: Settings
     retries: Retries
     site_auth: httpx.Auth | None = None
+    token_store: TokenStore | None = None
 
     async def call(
         self,
@@ -88,8 +100,8 @@ class Session:
             FlipError: As drawn in `flip_async.errors`.
         """
         check_options(options)
-        call, response, attempts = await self._exchange(endpoint, ids, body, query or {}, options)
-        return self._read(call, endpoint, response, attempts)
+        answer = await self._exchange(endpoint, ids, body, query, options)
+        return self._read(endpoint, answer)
 
     async def request(
         self,
@@ -103,13 +115,12 @@ class Session:
         """Reach what has no method yet; as `call`, with the answer as it came."""
         check_options(options)
         check_path(path)
-        if method not in get_args(Method):
-            raise InvalidArgumentError(f"is one of {', '.join(get_args(Method))}", field="method")
+        check_one_of(method, get_args(Method), field="method")
         token: TokenKind = "client" if self.site_auth is None else "site"
         endpoint = Endpoint(method=method, path=path, token=token, returns=object)
-        _, response, _ = await self._exchange(endpoint, (), body, query or {}, options)
-        _note_answer(response)
-        return response
+        answer = await self._exchange(endpoint, (), body, query, options)
+        _note_answer(answer.response)
+        return answer.response
 
     def pages(
         self,
@@ -128,25 +139,23 @@ class Session:
 
         async def fetch(*, skip: int, limit: int, previous_first: T | None) -> list[T]:
             paging: dict[str, QueryValue] = {} if key is None else {"skip": skip, "limit": limit}
-            call, response, attempts = await self._exchange(
-                endpoint, ids, None, {**(query or {}), **paging}, options
-            )
-            page = self._read(call, endpoint, response, attempts)
+            answer = await self._exchange(endpoint, ids, None, {**(query or {}), **paging}, options)
+            page = self._read(endpoint, answer)
             if key and page and previous_first is not None and key(page[0]) == key(previous_first):
                 raise DecodeError(
                     f"the page after skip={skip} begins with the same row as the page before: "
                     "the server ignores `skip`",
-                    response=response,
+                    response=answer.response,
                     document_path="$[0]",
                     method=endpoint.method,
-                    path=call.path,
-                    attempts=attempts,
+                    path=answer.path,
+                    attempts=answer.attempts,
                 )
             return page
 
         return Pages(
             fetch,
-            spawn=self.core.spawn,
+            spawn=self.runtime.spawn,
             skip=skip,
             limit=limit,
             max_items=max_items,
@@ -158,15 +167,13 @@ class Session:
         endpoint: Endpoint[T],
         ids: tuple[str, ...],
         body: object,
-        query: Mapping[str, QueryValue],
+        query: Mapping[str, QueryValue] | None,
         options: CallOptions,
-    ) -> tuple[Call, httpx.Response, int]:
-        self.core.check_open()
+    ) -> Answer:
+        self.runtime.check_open()
         call = self._build(endpoint, ids, body, query, options)
         deadline_s = options.get("deadline_s", self.settings.deadline_s)
-        sending = Sending(call, self.core, self.retries)
-        response = await sending.until(deadline_s)
-        return call, response, sending.attempts
+        return await Sending(call, self.runtime, self.retries).until(deadline_s)
 
     # Build
 
@@ -175,25 +182,25 @@ class Session:
         endpoint: Endpoint[T],
         ids: tuple[str, ...],
         body: object,
-        query: Mapping[str, QueryValue],
+        query: Mapping[str, QueryValue] | None,
         options: CallOptions,
     ) -> Call:
         path = endpoint.fill(*ids)
         auth = self._auth_for(options.get("token", endpoint.token))
         repeatable = self.retries.may_repeat(endpoint)
-        state = None if repeatable else SendState()
+        progress = None if repeatable else Progress()
         request = self._request(
             endpoint.method,
             path,
             content=None if body is None else encode(body),
-            query={**query, **options.get("extra_query", {})},
+            query=_query(query, options.get("extra_query")),
             extra_headers=options.get("extra_headers"),
             timeout=as_timeout(options["timeout"])
             if "timeout" in options
             else self.settings.timeout,
-            extensions={} if state is None else state.extensions(),
+            extensions={} if progress is None else progress.extensions(),
         )
-        return Call(endpoint, path, request, auth, repeatable, state)
+        return Call(endpoint, path, request, auth, repeatable, progress)
 
     def _auth_for(self, token: TokenKind) -> httpx.Auth:
         if token == "client":
@@ -210,29 +217,24 @@ class Session:
         path: str,
         *,
         content: bytes | None,
-        query: Mapping[str, QueryValue],
+        query: list[tuple[str, str]],
         extra_headers: Mapping[str, str] | None,
         timeout: httpx.Timeout,
         extensions: dict[str, object],
     ) -> httpx.Request:
-        text = self.core.api_url + path
-        if query:
-            text = f"{text}?{urlencode(_query_pairs(query))}"
         extensions["timeout"] = timeout.as_dict()
-        body_headers = [] if content is None else [_CONTENT_TYPE]
-        http = self.core.http
-        if not self.core.owns_http:
-            # The user's own client: its headers, params and cookies count.
-            is_default = http.headers.get("User-Agent", "").startswith("python-httpx/")
-            headers = [_ACCEPT, *([_AGENT] if is_default else []), *body_headers]
-            request = http.build_request(
-                method, text, headers=headers, content=content, extensions=extensions
+        text = self.runtime.api_url + path
+        user_http = self.runtime.outlet.user_http
+        if user_http is not None:
+            request = _request_of(
+                user_http, method, text, query=query, content=content, extensions=extensions
             )
         else:
+            url = _url(f"{text}?{urlencode(query)}" if query else text)
             request = httpx.Request(
                 method,
-                _url(text),
-                headers=[*_HEADERS, *body_headers],
+                url,
+                headers=_HEADERS if content is None else _HEADERS_WITH_BODY,
                 content=content,
                 extensions=extensions,
             )
@@ -242,9 +244,8 @@ class Session:
 
     # Read
 
-    def _read(
-        self, call: Call, endpoint: Endpoint[T], response: httpx.Response, attempts: int
-    ) -> T:
+    def _read(self, endpoint: Endpoint[T], answer: Answer) -> T:
+        response = answer.response
         _note_answer(response)
         if endpoint.returns is NO_CONTENT:
             return cast("T", None)  # whatever the body says: the API's reference knows of none
@@ -256,9 +257,41 @@ class Session:
             response,
             endpoint.returns,
             method=endpoint.method,
-            path=call.path,
-            attempts=attempts,
+            path=answer.path,
+            attempts=answer.attempts,
+            outcome_unknown=not self.retries.may_repeat(endpoint),
         )
+
+
+def _request_of(
+    http: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    query: list[tuple[str, str]],
+    content: bytes | None,
+    extensions: dict[str, object],
+) -> httpx.Request:
+    """A request of the user's own client, whose headers, params and cookies count."""
+    is_default = http.headers.get("User-Agent", "").startswith("python-httpx/")
+    headers = [_ACCEPT, *([_AGENT] if is_default else [])]
+    return http.build_request(
+        method,
+        url,
+        params=httpx.QueryParams(tuple(query)),  # in the URL, theirs would replace it
+        headers=headers if content is None else [*headers, _CONTENT_TYPE],
+        content=content,
+        extensions=extensions,
+    )
+
+
+def _query(
+    query: Mapping[str, QueryValue] | None, extra: Mapping[str, QueryValue] | None
+) -> list[tuple[str, str]]:
+    if not query and not extra:
+        return []
+    check_mapping(query or {}, field="query")
+    return query_pairs({**(query or {}), **(extra or {})})
 
 
 async def with_answer(call: Awaitable[T]) -> tuple[T, httpx.Response]:
@@ -282,15 +315,3 @@ def _note_answer(response: httpx.Response) -> None:
     answers = _answers.get()
     if answers is not None:
         answers.append(response)
-
-
-def _query_pairs(query: Mapping[str, QueryValue]) -> list[tuple[str, str]]:
-    pairs = []
-    for name, value in query.items():
-        several = value if isinstance(value, list | tuple) else (value,)
-        pairs += [(name, _query_text(item)) for item in several]
-    return pairs
-
-
-def _query_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,151 +1,191 @@
 """Spans and metrics through OpenTelemetry, where its API is installed; else nothing at all.
 
+A call is a span, its attempts are children of it, and each attempt tells the server which span
+it is. With the API alone, and no SDK, all of this reaches objects that do nothing.
+
 Source:
-    OpenTelemetry semantic conventions for HTTP clients, 1.27 and later.
+    OpenTelemetry semantic conventions for HTTP clients, 1.27.
+    W3C Trace Context.
 """
 
+import functools
 import importlib
-import importlib.util
-from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Final
 
+import attrs
 import httpx
 
-from flip_async._clock import SystemClock
+from flip_async._clock import Clock
 
-_clock: Final = SystemClock()
 SCOPE: Final = "flip_async"
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.27.0"
+# In seconds. The default bounds are made for milliseconds: every answer would be in the first.
+BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+# Not all that a propagator writes: baggage is the application's own, it may hold its users'
+# names, and it must not go to a third party.
+_SENT: Final = ("traceparent", "tracestate")
 
 
-class Attempt(Protocol):
+@attrs.frozen
+class _Api:
+    # Typed as Any: the package is there for some users only.
+    trace: Any
+    metrics: Any
+    propagate: Any
+
+
+@attrs.frozen
+class Attempt:
     """One attempt of a call, while it runs."""
+
+    _trace: Any
+    _span: Any
+    _attributes: dict[str, object]  # the metric's; what becomes of the attempt is added
 
     def answered(self, status: int) -> None:
         """An answer came."""
-        ...
-
-    def failed(self, reason: str) -> None:
-        """None came."""
-        ...
-
-
-class Tracing(Protocol):
-    """Sees every attempt."""
-
-    def attempt(
-        self, method: str, template: str, *, resent: int
-    ) -> AbstractContextManager[Attempt]:
-        """Watch an attempt; `template` is the path with its placeholders, never an id."""
-        ...
-
-
-class NoAttempt:
-    """Sees nothing."""
-
-    def answered(self, status: int) -> None:
-        """Nothing."""
-
-    def failed(self, reason: str) -> None:
-        """Nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        return None
-
-
-class NoTracing:
-    """Where OpenTelemetry is not installed."""
-
-    _attempt: Final = NoAttempt()
-
-    def attempt(self, method: str, template: str, *, resent: int) -> NoAttempt:
-        """Watch nothing."""
-        return self._attempt
-
-
-class OpenTelemetryTracing:
-    """Makes a client span and a duration for each attempt."""
-
-    def __init__(self, api_url: str, version: str) -> None:
-        # Typed as Any: the package is there for some users only.
-        self._trace: Final[Any] = importlib.import_module("opentelemetry.trace")
-        metrics: Any = importlib.import_module("opentelemetry.metrics")
-        url = httpx.URL(api_url)
-        default_port = 443 if url.scheme == "https" else 80
-        self._server: Final = {
-            "server.address": url.host,
-            "server.port": url.port or default_port,
-            "url.scheme": url.scheme,
-        }
-        self._tracer: Final[Any] = self._trace.get_tracer(SCOPE, version)
-        self._duration: Final[Any] = metrics.get_meter(SCOPE, version).create_histogram(
-            "http.client.request.duration",
-            unit="s",
-            description="Duration of HTTP client requests.",
-        )
-
-    def attempt(self, method: str, template: str, *, resent: int) -> "_OpenTelemetryAttempt":
-        """Watch an attempt."""
-        attributes: dict[str, object] = {
-            "http.request.method": method,
-            "url.template": template,
-            **self._server,
-        }
-        more = {"http.request.resend_count": resent} if resent else {}
-        span = self._tracer.start_as_current_span(
-            f"{method} {template}",
-            kind=self._trace.SpanKind.CLIENT,
-            attributes=attributes | more,
-        )
-        return _OpenTelemetryAttempt(self._trace, span, self._duration, attributes)
-
-
-class _OpenTelemetryAttempt:
-    def __init__(self, trace: Any, span: Any, duration: Any, attributes: dict[str, object]) -> None:
-        self._trace: Final = trace
-        self._scope: Final = span
-        self._duration: Final = duration
-        self._attributes: Final = attributes
-
-    def __enter__(self) -> Self:
-        self._span = self._scope.__enter__()
-        self._began = _clock.monotonic()
-        return self
-
-    def answered(self, status: int) -> None:
         self._set("http.response.status_code", status)
         if status >= 400:
-            self._fail(str(status))
+            self.failed(str(status))
 
     def failed(self, reason: str) -> None:
-        self._fail(reason.partition(":")[0])
+        """None came, or one that is an error.
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if exc_type is not None:
-            self._fail(exc_type.__qualname__)
-        self._duration.record(_clock.monotonic() - self._began, self._attributes)
-        # Not the exception itself: its text is not for every reader of a trace.
-        self._scope.__exit__(None, None, None)
+        Args:
+            reason: Up to the first colon it is the kind of error; the text behind that is dropped.
+        """
+        self._set("error.type", reason.partition(":")[0])
+        self._span.set_status(self._trace.StatusCode.ERROR)
 
     def _set(self, name: str, value: object) -> None:
         self._attributes[name] = value
         self._span.set_attribute(name, value)
 
-    def _fail(self, kind: str) -> None:
-        self._set("error.type", kind)
-        self._span.set_status(self._trace.StatusCode.ERROR)
+
+class Tracing:
+    """Makes a span for each call, and a span and a duration for each attempt.
+
+    A template is the path with its placeholders: an id must be in no name and no attribute.
+    """
+
+    def __init__(self, api: _Api, api_url: str, version: str, clock: Clock) -> None:
+        self._trace: Final = api.trace
+        self._inject: Final = api.propagate.inject
+        self._clock: Final = clock
+        self._server: Final = _server(httpx.URL(api_url))
+        self._tracer: Final = api.trace.get_tracer(SCOPE, version, schema_url=SCHEMA_URL)
+        meter = api.metrics.get_meter(SCOPE, version, schema_url=SCHEMA_URL)
+        self._duration: Final = _duration_histogram(meter)
+
+    @contextmanager
+    def call(self, method: str, template: str) -> Generator[None, None, None]:
+        """Watch a call, over all its attempts.
+
+        Args:
+            method: Of HTTP.
+            template: The path with its placeholders.
+
+        Yields:
+            Nothing: how the call ends is seen by the exception that leaves it.
+        """
+        attributes = self._attributes(method, template)
+        with self._span(self._trace.SpanKind.INTERNAL, attributes) as span:
+            try:
+                yield
+            except BaseException as error:
+                span.set_attribute("error.type", type(error).__qualname__)
+                span.set_status(self._trace.StatusCode.ERROR)
+                raise
+
+    @contextmanager
+    def attempt(
+        self, method: str, template: str, *, resent: int, headers: httpx.Headers
+    ) -> Generator[Attempt, None, None]:
+        """Watch an attempt.
+
+        Args:
+            method: Of HTTP.
+            template: The path with its placeholders.
+            resent: How many attempts the call has had before.
+            headers: Of the request; they are told the span.
+
+        Yields:
+            What to tell the outcome.
+        """
+        attributes = self._attributes(method, template)
+        more = {"http.request.resend_count": resent} if resent else {}
+        with self._span(self._trace.SpanKind.CLIENT, attributes | more) as span:
+            self._propagate(headers)
+            watched = Attempt(self._trace, span, attributes)
+            began_s = self._clock.monotonic()
+            try:
+                yield watched
+            except BaseException as error:  # a cancelled attempt too
+                watched.failed(type(error).__qualname__)
+                raise
+            finally:
+                self._duration.record(self._clock.monotonic() - began_s, attributes)
+
+    def _attributes(self, method: str, template: str) -> dict[str, object]:
+        return {"http.request.method": method, "url.template": template, **self._server}
+
+    def _span(self, kind: Any, attributes: dict[str, object]) -> Any:  # noqa: ANN401
+        return self._tracer.start_as_current_span(
+            f"{attributes['http.request.method']} {attributes['url.template']}",
+            kind=kind,
+            attributes=attributes,
+            # The text of an exception is not for every reader of a trace.
+            record_exception=False,
+            set_status_on_exception=False,
+        )
+
+    def _propagate(self, headers: httpx.Headers) -> None:
+        carrier: dict[str, str] = {}
+        self._inject(carrier)
+        for name in _SENT:
+            if name in carrier:
+                headers[name] = carrier[name]
 
 
-def make_tracing(api_url: str, version: str) -> Tracing:
-    """What a client's attempts are watched by."""
-    if importlib.util.find_spec("opentelemetry") is None:
-        return NoTracing()
-    return OpenTelemetryTracing(api_url, version)
+def make_tracing(api_url: str, version: str, clock: Clock) -> Tracing | None:
+    """What a client's calls are watched by; `None` where OpenTelemetry's API is not installed."""
+    api = _api()
+    return None if api is None else Tracing(api, api_url, version, clock)
+
+
+@functools.cache  # Python remembers no import that failed: each client would search again.
+def _api() -> _Api | None:
+    try:
+        return _Api(
+            trace=importlib.import_module("opentelemetry.trace"),
+            metrics=importlib.import_module("opentelemetry.metrics"),
+            propagate=importlib.import_module("opentelemetry.propagate"),
+        )
+    except (ImportError, ValueError):  # OTEL_PROPAGATORS may name what is not installed
+        # `opentelemetry` itself proves nothing: it is a namespace that many packages share.
+        return None
+
+
+def _server(url: httpx.URL) -> dict[str, object]:
+    default_port = 443 if url.scheme == "https" else 80
+    return {
+        "server.address": url.host,
+        "server.port": url.port or default_port,
+        "url.scheme": url.scheme,
+    }
+
+
+def _duration_histogram(meter: Any) -> Any:  # noqa: ANN401
+    create = functools.partial(
+        meter.create_histogram,
+        "http.client.request.duration",
+        unit="s",
+        description="Duration of HTTP client requests.",
+    )
+    try:
+        return create(explicit_bucket_boundaries_advisory=BOUNDS_S)
+    except TypeError:
+        # An API before 1.30, which the application brought: our extra was not asked for.
+        return create()

@@ -4,11 +4,11 @@ from typing import Final, Unpack
 
 import attrs
 
+from flip_async._checks import check_number
 from flip_async._endpoint import Endpoint
 from flip_async._http._pages import Pages
 from flip_async._http._session import Session
-from flip_async._options import CallOptions
-from flip_async.errors import InvalidArgumentError
+from flip_async._options import CallOptions, QueryValue
 from flip_async.models.devices import DeviceType
 from flip_async.models.programs import Program
 
@@ -46,15 +46,15 @@ class Programs:
             An async iterator over programs; `await` gives a list.
 
         Raises:
-            InvalidArgumentError: The capacity is below 1.
+            InvalidArgumentError: A number is none, or the capacity is below 1.
 
         Source:
             https://docs.flip.energy/api-15743638
         """
-        if not total_capacity_wh >= 1:
-            raise InvalidArgumentError("is at least 1", field="total_capacity_wh")
-        query = {
-            "device_type": DeviceType(device_type).value,
+        check_number(total_capacity_wh, field="total_capacity_wh", at_least=1)
+        check_number(total_power_w, field="total_power_w")
+        query: dict[str, QueryValue] = {
+            "device_type": device_type,
             "total_capacity_wh": total_capacity_wh,
             "total_power_w": total_power_w,
         }

@@ -5,6 +5,7 @@ from typing import Final, Unpack
 
 import attrs
 
+from flip_async._checks import check_names
 from flip_async._endpoint import Endpoint
 from flip_async._http._pages import Pages
 from flip_async._http._session import Session
@@ -32,7 +33,7 @@ class SiteEvents:
     def list(
         self,
         *,
-        status: Sequence[EventStatus | str] = (),
+        status: EventStatus | str | Sequence[EventStatus | str] = (),
         max_items: int | None = None,
         **options: Unpack[CallOptions],
     ) -> Pages[Event]:
@@ -49,8 +50,7 @@ class SiteEvents:
         Source:
             https://docs.flip.energy/api-8181468
         """
-        wanted = [status] if isinstance(status, str) else status
-        query = {"status": [EventStatus(one).value for one in wanted]}
+        query = {"status": list(check_names(status or (), field="status"))}
         return self._session.pages(LIST, self._site_id, query=query, max_items=max_items, **options)
 
     async def get(self, event_id: str, **options: Unpack[CallOptions]) -> Event:

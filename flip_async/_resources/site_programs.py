@@ -60,7 +60,7 @@ class SitePrograms:
             skip=skip,
             limit=limit,
             max_items=max_items,
-            query={"zip_code": zip_code, "device_type": DeviceType(device_type).value},
+            query={"zip_code": zip_code, "device_type": device_type},
             **options,
         )
 

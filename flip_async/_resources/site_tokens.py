@@ -4,7 +4,7 @@ from typing import Unpack
 
 import attrs
 
-from flip_async._auth._site_token import CREATE
+from flip_async._auth._site_token_endpoint import CREATE
 from flip_async._http._session import Session
 from flip_async._options import CallOptions
 from flip_async.models.site_tokens import SiteToken

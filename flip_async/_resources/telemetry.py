@@ -225,11 +225,11 @@ class Telemetry:
         async def send(body: bytes) -> object:
             return await session.call(endpoint, body=ready(body))
 
-        clock = session.core.clock
+        clock = session.runtime.clock
         return TelemetryUploader(
             kind=kind,
             send=send,
-            origin=session.core.api_url,
+            origin=session.runtime.api_url,
             outbox=MemoryOutbox(clock=clock) if outbox is None else outbox,
             options=options,
             clock=clock,

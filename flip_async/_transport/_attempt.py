@@ -1,61 +1,173 @@
-"""One request of the auth's own, outside the flow of the request that needs its result."""
+"""One attempt: the only place that knows the exceptions of the HTTP stack [B2]."""
 
-import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Final
 
+import anyio
 import attrs
 import httpx
 
-from flip_async._transport._pool import open_transport
+from flip_async._secret import Secret, scrub, secrets_of
+from flip_async._transport._progress import EXTENSION, Progress
+from flip_async._transport._reading import UnreadableError
+from flip_async.errors import FlipError
 
-TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
+Send = Callable[[httpx.Request], Awaitable[httpx.Response]]
+"""Sends a request once and gives the answer, read to its end."""
+
+_BEFORE_SENDING: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+)
+_OUR_MISTAKE: Final = (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL)
+_CERTIFICATE: Final = "CERTIFICATE_VERIFY_FAILED"
+
+
+class HttpClientClosedError(Exception):
+    """The user's own client was closed."""
+
+
+@attrs.frozen(kw_only=True)
+class NoAnswer:
+    """No answer came.
+
+    Attributes:
+        reason: Why; holds nothing of the request.
+        may_have_arrived: Whether it may have been carried out.
+        is_worth_repeating: Whether another attempt may end otherwise.
+        timed_out: A limit of time ended it.
+    """
+
+    reason: str
+    may_have_arrived: bool
+    is_worth_repeating: bool = True
+    timed_out: bool = False
 
 
 @attrs.frozen
-class Broken:
-    """No answer came; `reason` tells why and holds nothing of the request."""
+class Unreadable:
+    """An answer came, so the request was carried out, and it cannot be read.
 
+    Attributes:
+        response: The answer, with its body as it came.
+        reason: What is wrong with it.
+    """
+
+    response: httpx.Response
     reason: str
 
 
-async def exchange(
-    request: httpx.Request,
-    *,
-    http_client: httpx.AsyncClient | None,
-    auth: httpx.Auth | None,
-    within_s: float,
-) -> httpx.Response | Broken:
-    """Send a request and read the answer; redirects are not followed.
+Attempted = httpx.Response | Unreadable | NoAnswer
+
+
+async def attempt(send: Send, request: httpx.Request, *secrets: Secret) -> Attempted:
+    """Send a request once; what became of it is a value.
 
     Args:
+        send: Sends it.
         request: What to send.
-        http_client: The client to send it with; `None` opens one and closes it again,
-            so that nothing is left over when the event loop ends [A15].
-        auth: Credential of the request, where it carries none itself.
-        within_s: Time for the whole, as httpx's own timeouts are for each read.
+        *secrets: What it holds beside its `Authorization`, should somebody echo it.
 
     Returns:
-        The answer, or why there is none.
+        An answer, or why there is none.
+
+    Raises:
+        FlipError: Of the credential, which remembers its own trouble.
+        Exception: A bug looks like a bug.
     """
-    request.extensions.setdefault("timeout", TIMEOUT.as_dict())
-    reason = ""
+    worst: BaseException
     try:
-        async with asyncio.timeout(within_s):
-            if http_client is not None:
-                return await http_client.send(request, auth=auth, follow_redirects=False)
-            transport = await open_transport(request.url)
-            async with httpx.AsyncClient(transport=transport, trust_env=False) as own:
-                return await own.send(request, auth=auth, follow_redirects=False)
-    except TimeoutError:
-        reason = f"no answer within {within_s:g} s"
-    except httpx.HTTPError as error:
-        # Its text may quote a header, and its `request` carries the form with the secret.
-        reason = type(error).__name__
-    except httpx.InvalidURL:
-        reason = "InvalidURL"
-    except RuntimeError as error:
-        if http_client is None or not http_client.is_closed:
-            raise
-        reason = f"the http_client is closed ({type(error).__name__})"
-    # Outside the `except` block, so that nothing is chained to what is raised next.
-    return Broken(reason)
+        return await send(request)
+    except UnreadableError as error:
+        return Unreadable(error.response, error.reason)
+    except FlipError:
+        raise
+    except BaseExceptionGroup as group:
+        worst = _worst_of(group)  # several connections failed, or it wraps a bug
+    except Exception as raised:
+        worst = raised
+    # Left before anything else is raised: a chain would lead to the request, and its secrets.
+    found = _what_became(worst, request, secrets)
+    if found is None:
+        raise worst
+    return found
+
+
+def _worst_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    leaves = [
+        _worst_of(error) if isinstance(error, BaseExceptionGroup) else error
+        for error in group.exceptions
+    ]
+    return next((error for error in leaves if not is_weather(error)), leaves[0])
+
+
+def _what_became(
+    error: BaseException, request: httpx.Request, secrets: tuple[Secret, ...]
+) -> NoAnswer | None:
+    name = type(error).__name__
+    if isinstance(error, _OUR_MISTAKE):
+        # Its text may quote a header.
+        return NoAnswer(reason=name, may_have_arrived=False, is_worth_repeating=False)
+    if isinstance(error, HttpClientClosedError):
+        return NoAnswer(
+            reason="the http_client is closed", may_have_arrived=True, is_worth_repeating=False
+        )
+    if not is_weather(error):
+        return None
+    text = scrub(str(error), *secrets_of(request.headers.get("Authorization", "")), *secrets)
+    return NoAnswer(
+        reason=f"{name}: {text}" if text else name,
+        may_have_arrived=_may_have_arrived(error, request),
+        is_worth_repeating=not (
+            _is_about_certificate(error)
+            or isinstance(error, httpx.TooManyRedirects | httpx.DecodingError)
+        ),
+        timed_out=isinstance(error, httpx.TimeoutException | TimeoutError),
+    )
+
+
+def _may_have_arrived(error: BaseException, request: httpx.Request) -> bool:
+    if isinstance(error, _BEFORE_SENDING):
+        return False
+    progress = request.extensions.get(EXTENSION)
+    return progress.may_have_arrived if isinstance(progress, Progress) else True
+
+
+def _is_about_certificate(error: BaseException) -> bool:
+    """The next attempt would be shown the same certificate."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError) or _CERTIFICATE in str(seen):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def is_weather(error: BaseException) -> bool:
+    """Whether it is what networks do, and nobody's bug."""
+    return isinstance(error, _weather())
+
+
+@cache
+def _weather() -> tuple[type[BaseException], ...]:
+    # Asked for in trouble alone: httpx loads these two itself, and late.
+    import h11
+    import httpcore
+
+    return (
+        httpx.HTTPError,
+        OSError,  # ssl.SSLError and TimeoutError are two of its kinds
+        EOFError,
+        h11.ProtocolError,
+        httpcore.NetworkError,
+        httpcore.ProtocolError,
+        httpcore.ProxyError,
+        httpcore.TimeoutException,
+        anyio.BrokenResourceError,
+        anyio.ClosedResourceError,
+        anyio.EndOfStream,
+    )

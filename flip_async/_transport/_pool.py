@@ -1,150 +1,312 @@
-"""What lies below the auth: TLS, proxies, and a small pool with a queue before it."""
+"""Connections of our own: one for each slot, whose fate is ours.
+
+Theory of operation. httpcore's pool loses a connection for good in about one of a hundred
+native cancellations, and searches all connections and all waiting requests at every step. So
+a slot here is a transport with a pool of exactly one connection. A request takes the one that
+was used last, or opens one while fewer than `max_connections` are out. Where its body was read
+to its end the transport goes back on the stack; every other way out closes it beside the next
+request. What is never put back cannot be lost.
+
+A stack belongs to an event loop of a process; the pool has one for each [E1], [E6].
+"""
 
 import asyncio
+import contextlib
 import functools
+import importlib.util
+import os
 import ssl
 import threading
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from datetime import timedelta
 from typing import Final
 
-import anyio.to_thread
+import anyio
 import httpx
 
+from flip_async._aio._per_loop import PerLoop
+from flip_async._aio._tasks import detached, in_thread, resolve
+from flip_async._clock import Clock, Timer
 from flip_async._environment import is_loopback
-from flip_async._transport._progress import EXTENSION, SendState
+from flip_async._transport._progress import EXTENSION, Progress
+from flip_async._transport._reading import (
+    LARGEST_ANSWER,
+    UnreadableError,
+    close_quietly,
+    decode,
+    read_raw,
+)
+from flip_async._transport._roads import arrived, leaving
+from flip_async.errors import ConfigurationError
 
-CONNECTIONS: Final = 20
-"""How many connections a client keeps.
+MAX_CONNECTIONS: Final = 100
+KEEPALIVE_S: Final = 5.0
+_CLOSING_TAKES_AT_MOST_S: Final = 5.0
 
-httpcore's pool looks at every connection and every waiting request at each step, so that
-its cost grows with the square of the load; a queue before a small pool keeps it flat.
-"""
+
+# TLS: one context for a process, built once [E7]
 
 _tls_guard: Final = threading.Lock()
+_tls_contexts: Final[list[ssl.SSLContext]] = []  # at most one
 
 
-@functools.cache
-def _tls_context() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
-
-
-def _guarded_tls_context() -> ssl.SSLContext:
+def _build_tls_context() -> ssl.SSLContext:
     with _tls_guard:  # loops in two threads may both come first
-        return _tls_context()
+        if not _tls_contexts:
+            _tls_contexts.append(_checked_tls_context())
+        return _tls_contexts[0]
+
+
+def _checked_tls_context() -> ssl.SSLContext:
+    folder = os.environ.get("SSL_CERT_DIR")
+    if folder and not os.environ.get("SSL_CERT_FILE") and not os.path.isdir(folder):  # noqa: PTH112
+        raise ConfigurationError("SSL_CERT_DIR names no folder")
+    try:
+        return httpx.create_ssl_context()
+    except (OSError, ValueError) as error:
+        reason = type(error).__name__
+    raise ConfigurationError(f"no TLS with {_variable_to_blame()}: {reason}")
+
+
+def _variable_to_blame() -> str:
+    file = os.environ.get("SSL_CERT_FILE")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
+    except (OSError, ValueError, TypeError):
+        if file:
+            return "SSL_CERT_FILE"
+    return "SSLKEYLOGFILE" if os.environ.get("SSLKEYLOGFILE") else "the certificates of certifi"
 
 
 async def tls_context() -> ssl.SSLContext:
-    """The TLS context of the process, built once, in a thread: it takes tens of milliseconds."""
-    return await anyio.to_thread.run_sync(_guarded_tls_context)
+    """The TLS context of the process: at hand, or built in a thread, for tens of milliseconds.
+
+    Raises:
+        ConfigurationError: A variable of the environment makes it impossible; names it.
+    """
+    if _tls_contexts:
+        return _tls_contexts[0]
+    return await in_thread(_build_tls_context, name="TLS")
 
 
-def proxy_for(url: httpx.URL) -> str | None:
-    """The proxy that the environment variables name for a URL; never one for loopback [A13]."""
+@functools.cache
+def _no_tls() -> ssl.SSLContext:
+    """What httpx wants without TLS too: this one trusts nobody, and costs nothing."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+# Proxies
+
+
+def proxy_for(url: httpx.URL) -> httpx.Proxy | None:
+    """The proxy that the environment variables name for a URL; never one for loopback [A13].
+
+    Raises:
+        ConfigurationError: It cannot work; names the variable, and not what is in it.
+    """
     if is_loopback(url.host) or urllib.request.proxy_bypass(url.host):
         return None
     proxies = urllib.request.getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    if proxy is None or "://" in proxy:
-        return proxy
-    return f"http://{proxy}"
+    kind = url.scheme if proxies.get(url.scheme) else "all"
+    text = proxies.get(kind)
+    if not text:
+        return None
+    proxy = _proxy_of(text if "://" in text else f"http://{text}")
+    if isinstance(proxy, str):
+        raise ConfigurationError(f"{_variable_named(kind)} cannot be used as a proxy: {proxy}")
+    return proxy
 
 
-async def open_transport(url: httpx.URL) -> httpx.AsyncHTTPTransport:
-    """Make a transport for one origin."""
-    if url.scheme == "https":
-        verify = await tls_context()
-    else:
-        # httpx makes a context in any case; this one trusts nobody and costs nothing.
-        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return httpx.AsyncHTTPTransport(
-        verify=verify,
-        proxy=proxy_for(url),
-        limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
+def _proxy_of(text: str) -> httpx.Proxy | str:
+    """A proxy, or why it is none."""
+    try:
+        proxy = httpx.Proxy(text)
+    except (ValueError, httpx.InvalidURL):
+        return "it is no http://, https:// or socks5:// URL"
+    if not proxy.url.host or not 0 < (proxy.url.port or 1) <= 65535:
+        return "it is no URL with a host and a port"
+    if proxy.url.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
+        return "SOCKS needs the package socksio: pip install 'httpx[socks]'"
+    return proxy
+
+
+def _variable_named(kind: str) -> str:
+    names = (f"{kind}_proxy", f"{kind}_PROXY".upper())
+    return next((name for name in names if os.environ.get(name)), f"the system's {kind} proxy")
+
+
+async def open_transport(
+    url: httpx.URL, *, keepalive_s: float = KEEPALIVE_S
+) -> httpx.AsyncHTTPTransport:
+    """Make a transport of one connection, for one origin.
+
+    Raises:
+        ConfigurationError: A variable of the environment makes it impossible.
+    """
+    verify = await tls_context() if url.scheme == "https" else _no_tls()
+    return _transport(verify, proxy_for(url), keepalive_s)
+
+
+def _transport(
+    verify: ssl.SSLContext, proxy: httpx.Proxy | None, keepalive_s: float
+) -> httpx.AsyncHTTPTransport:
+    limits = httpx.Limits(
+        max_connections=1, max_keepalive_connections=1, keepalive_expiry=keepalive_s
     )
+    return httpx.AsyncHTTPTransport(verify=verify, proxy=proxy, limits=limits)
 
 
-class QueueingTransport(httpx.AsyncBaseTransport):
-    """Lets a bounded number of requests through to another transport, in order.
+# The pool
 
-    A slot is held until the response is closed. The wait for one is bound by the
-    request's pool timeout.
+
+class ConnectionPool(httpx.AsyncBaseTransport):
+    """Connections to one origin, for any number of event loops; gives answers read whole.
+
+    Args:
+        url: The origin.
+        clock: Time.
+        max_connections: How many may be open in an event loop.
+        keepalive_s: How long one may be idle, in seconds.
+        most: How many bytes an answer may have.
     """
 
     def __init__(
         self,
-        inner: httpx.AsyncBaseTransport | Callable[[], Awaitable[httpx.AsyncBaseTransport]],
+        url: httpx.URL,
         *,
-        slots: int = CONNECTIONS,
+        clock: Clock,
+        max_connections: int = MAX_CONNECTIONS,
+        keepalive_s: float = KEEPALIVE_S,
+        most: int = LARGEST_ANSWER,
     ) -> None:
-        self._open_inner: Callable[[], Awaitable[httpx.AsyncBaseTransport]] | None = None
-        self._inner: httpx.AsyncBaseTransport | None = None
-        if isinstance(inner, httpx.AsyncBaseTransport):
-            self._inner = inner
-        else:
-            self._open_inner = inner
-        self._opening: Final = asyncio.Lock()
-        self._slots: Final = asyncio.Semaphore(slots)
+        self._url: Final = url
+        self._clock: Final = clock
+        self._keepalive_s: Final = keepalive_s
+        self._most: Final = most
+        self._stacks: Final = PerLoop(
+            lambda: _Stack(max_connections, keepalive_s, clock), _Stack.aclose
+        )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        state: SendState | None = request.extensions.get(EXTENSION)
-        if state is not None:
-            state.waits()
-        if self._slots.locked():
-            await self._wait_for_slot(request)
-        else:
-            await self._slots.acquire()
+        """Send a request, and read its answer to the end."""
+        stack = self._stacks.get()
+        progress: Progress | None = request.extensions.get(EXTENSION)
+        if progress is not None:
+            progress.waits()
+        if not stack.take_slot():
+            await stack.wait_for_slot(request)
+        connection: httpx.AsyncHTTPTransport | None = None
+        raw: bytes | UnreadableError | None = None
+        is_whole = False
         try:
-            inner = self._inner or await self._opened()
-            if state is not None:
-                state.leaves()
-            response = await inner.handle_async_request(request)
-        except BaseException:
-            self._slots.release()
-            raise
-        if response.is_closed:  # a mock's answer comes whole
-            self._slots.release()
-        else:
-            assert isinstance(response.stream, httpx.AsyncByteStream)
-            response.stream = _SlotStream(response.stream, self._slots.release)
+            connection = stack.take_warm()
+            if connection is None:
+                connection = await open_transport(self._url, keepalive_s=self._keepalive_s)
+            leaving(request)
+            began_s = self._clock.monotonic()
+            response = await connection.handle_async_request(request)
+            response.request = request
+            if not response.is_closed:  # a mock's answer comes whole
+                raw = await read_raw(response, most=self._most)
+                is_whole = await close_quietly(response) and isinstance(raw, bytes)
+        finally:
+            stack.give_back(connection, is_whole=is_whole)
+        if raw is not None:
+            decode(response, raw, most=self._most)
+        response.elapsed = timedelta(seconds=self._clock.monotonic() - began_s)
+        arrived(response, progress)
         return response
 
-    async def _wait_for_slot(self, request: httpx.Request) -> None:
+    async def aclose(self) -> None:
+        """Close the connections of the running loop, and let other loops close theirs."""
+        await self._stacks.aclose()
+
+
+class _Stack:
+    """The connections of one event loop, which alone may touch it.
+
+    What changes: how many slots are free, who waits for one (in order), the idle connections
+    (the one used last on top), and what is being closed.
+    """
+
+    def __init__(self, slots: int, keepalive_s: float, clock: Clock) -> None:
+        self._free = slots
+        self._keepalive_s: Final = keepalive_s
+        self._clock: Final = clock
+        self._waiters: Final[deque[asyncio.Future[bool]]] = deque()
+        self._idle: Final[list[tuple[httpx.AsyncHTTPTransport, float]]] = []
+        self._closing: Final[set[asyncio.Task[None]]] = set()
+        self._is_closed = False
+
+    def take_slot(self) -> bool:
+        """Take a slot, if one is free."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    async def wait_for_slot(self, request: httpx.Request) -> None:
+        """Wait for a slot in turn, for as long as the request's pool timeout says."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
         seconds = request.extensions.get("timeout", {}).get("pool")
+        timer: Timer | None = None
+        if seconds is not None:
+            timer = loop.call_later(seconds, resolve, waiter, False)
+        self._waiters.append(waiter)
         try:
-            async with asyncio.timeout(seconds):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise httpx.PoolTimeout(
-                f"no free connection within {seconds} s", request=request
-            ) from None
-
-    async def _opened(self) -> httpx.AsyncBaseTransport:
-        async with self._opening:
-            if self._inner is None:
-                assert self._open_inner is not None  # it is one or the other
-                self._inner = await self._open_inner()
-            return self._inner
-
-    async def aclose(self) -> None:
-        if self._inner is not None:
-            await self._inner.aclose()
-
-
-class _SlotStream(httpx.AsyncByteStream):
-    """An answer's body that gives its slot back when it is closed, once."""
-
-    def __init__(self, inner: httpx.AsyncByteStream, release: Callable[[], None]) -> None:
-        self._inner = inner
-        self._release: Callable[[], None] | None = release
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._inner.__aiter__()
-
-    async def aclose(self) -> None:
-        try:
-            await self._inner.aclose()
+            has_slot = await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.result():
+                self._give_slot()  # given and cancelled at once: it is the next one's
+            raise
         finally:
-            release, self._release = self._release, None
-            if release is not None:
-                release()
+            if timer is not None:
+                timer.cancel()
+        if not has_slot:
+            raise httpx.PoolTimeout(f"no free connection within {seconds} s", request=request)
+
+    def _give_slot(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(True)
+                return
+        self._free += 1
+
+    def take_warm(self) -> httpx.AsyncHTTPTransport | None:
+        """The connection that was used last."""
+        return self._idle.pop()[0] if self._idle else None
+
+    def give_back(self, connection: httpx.AsyncHTTPTransport | None, *, is_whole: bool) -> None:
+        """A request is over, and its slot free; its connection, if whole, is the next one's."""
+        if connection is not None:
+            now_s = self._clock.monotonic()
+            if is_whole and not self._is_closed:
+                self._idle.append((connection, now_s))
+            else:
+                self._close(connection)
+            # The oldest lie at the bottom.
+            while self._idle and self._idle[0][1] < now_s - self._keepalive_s:
+                self._close(self._idle.pop(0)[0])
+        self._give_slot()
+
+    def _close(self, connection: httpx.AsyncHTTPTransport) -> None:
+        task = detached(_close_within_limit(connection))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def aclose(self) -> None:
+        """Close what is idle, and wait for what is being closed."""
+        self._is_closed = True
+        while self._idle:
+            self._close(self._idle.pop()[0])
+        if self._closing:
+            await asyncio.wait(set(self._closing))
+
+
+async def _close_within_limit(connection: httpx.AsyncHTTPTransport) -> None:
+    with anyio.move_on_after(_CLOSING_TAKES_AT_MOST_S, shield=True):
+        with contextlib.suppress(Exception):  # nobody is left to be told
+            await connection.aclose()

@@ -2,7 +2,7 @@
 
 from typing import Final, final
 
-EXTENSION: Final = "flip_async.send_state"
+EXTENSION: Final = "flip_async.progress"
 """Under this name it stands in the extensions of a request."""
 
 NOTE: Final = "flip_async"
@@ -10,11 +10,11 @@ NOTE: Final = "flip_async"
 
 
 @final
-class SendState:
+class Progress:
     """Says whether a request may have reached the server.
 
-    The session makes one for a request that must not be repeated by guess; the auth
-    and the transport tell it what they do, and so does httpcore, as its trace hook.
+    The session makes one for a request that must not be repeated by guess; whoever sends it
+    tells it what he does, and so does httpcore, as its trace hook.
     """
 
     __slots__ = ("may_have_arrived",)
@@ -27,7 +27,7 @@ class SendState:
         return {EXTENSION: self, "trace": self}
 
     def waits(self) -> None:
-        """It is in our hands: before the token, in the queue, or answered 401."""
+        """It is in our hands: before the token, in the queue, or refused."""
         self.may_have_arrived = False
 
     def leaves(self) -> None:

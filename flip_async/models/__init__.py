@@ -2,238 +2,69 @@
 
 Each is loaded when it is first asked for, so that a program pays for what it uses.
 """
+# ruff: noqa: F403  # each module lists its names itself, and type checkers read them there
 
-import importlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flip_async.models._base import (
-        UNSET,
-        LenientDatetime,
-        OpenEnum,
-        UnsetType,
-    )
-    from flip_async.models.aggregator import (
-        AggregatorCommission,
-        AggregatorDevice,
-        FleetData,
-        FleetRecord,
-    )
-    from flip_async.models.commands import (
-        BatteryCommand,
-        Command,
-        CommandStatus,
-        CommandStatusUpdate,
-        DeviceStatus,
-        PowerMode,
-    )
-    from flip_async.models.commissioning import (
-        Commission,
-        CommissionResult,
-    )
-    from flip_async.models.devices import (
-        Device,
-        DeviceAttributes,
-        DeviceBatteryAttributes,
-        DeviceConfiguration,
-        DeviceCreate,
-        DeviceType,
-        DeviceUpdate,
-    )
-    from flip_async.models.enrollments import (
-        Enrollment,
-        EnrollmentCreate,
-        EnrollmentStatus,
-        EnrollMethod,
-        ProgramSpecificAttribute,
-    )
-    from flip_async.models.events import (
-        BatteryMode,
-        Event,
-        EventBatterySettings,
-        EventScheduleItem,
-        EventStatus,
-        EventUpdate,
-    )
-    from flip_async.models.programs import (
-        EnrollmentFormField,
-        FormFieldType,
-        Program,
-    )
-    from flip_async.models.sessions import (
-        PortalSession,
-        SessionCreate,
-    )
-    from flip_async.models.site_tokens import (
-        SiteToken,
-    )
-    from flip_async.models.sites import (
-        STATE_CODES,
-        CommissionSite,
-        Site,
-        SiteUpdate,
-    )
-    from flip_async.models.telemetry import (
-        CounterBatch,
-        TelemetryBatch,
-        TelemetryPoint,
-        TelemetryResult,
-        TelemetryStatus,
-    )
-    from flip_async.models.utility import (
-        TargetType,
-        UtilityAction,
-        UtilityAttribute,
-        UtilityEnrollment,
-        UtilityEnrollments,
-        UtilityEnrollmentUpdate,
-        UtilityEvent,
-        UtilityEventCreate,
-        UtilityEventSite,
-        UtilityGroup,
-        UtilitySite,
-        UtilityTelemetry,
-        UtilityTelemetryPoint,
-        UtilityTelemetryQuery,
-    )
+    from flip_async.models._base import *
+    from flip_async.models.aggregator import *
+    from flip_async.models.commands import *
+    from flip_async.models.commissioning import *
+    from flip_async.models.devices import *
+    from flip_async.models.enrollments import *
+    from flip_async.models.events import *
+    from flip_async.models.programs import *
+    from flip_async.models.sessions import *
+    from flip_async.models.site_tokens import *
+    from flip_async.models.sites import *
+    from flip_async.models.telemetry import *
+    from flip_async.models.utility import *
+else:
+    # Hidden from type checkers, to whom a module with a `__getattr__` has any name.
+    import importlib
 
-_HOMES: Final = {
-    "LenientDatetime": "_base",
-    "OpenEnum": "_base",
-    "UNSET": "_base",
-    "UnsetType": "_base",
-    "AggregatorCommission": "aggregator",
-    "AggregatorDevice": "aggregator",
-    "FleetData": "aggregator",
-    "FleetRecord": "aggregator",
-    "BatteryCommand": "commands",
-    "Command": "commands",
-    "CommandStatus": "commands",
-    "CommandStatusUpdate": "commands",
-    "DeviceStatus": "commands",
-    "PowerMode": "commands",
-    "Commission": "commissioning",
-    "CommissionResult": "commissioning",
-    "Device": "devices",
-    "DeviceAttributes": "devices",
-    "DeviceBatteryAttributes": "devices",
-    "DeviceConfiguration": "devices",
-    "DeviceCreate": "devices",
-    "DeviceType": "devices",
-    "DeviceUpdate": "devices",
-    "EnrollMethod": "enrollments",
-    "Enrollment": "enrollments",
-    "EnrollmentCreate": "enrollments",
-    "EnrollmentStatus": "enrollments",
-    "ProgramSpecificAttribute": "enrollments",
-    "BatteryMode": "events",
-    "Event": "events",
-    "EventBatterySettings": "events",
-    "EventScheduleItem": "events",
-    "EventStatus": "events",
-    "EventUpdate": "events",
-    "EnrollmentFormField": "programs",
-    "FormFieldType": "programs",
-    "Program": "programs",
-    "PortalSession": "sessions",
-    "SessionCreate": "sessions",
-    "SiteToken": "site_tokens",
-    "CommissionSite": "sites",
-    "STATE_CODES": "sites",
-    "Site": "sites",
-    "SiteUpdate": "sites",
-    "CounterBatch": "telemetry",
-    "TelemetryBatch": "telemetry",
-    "TelemetryPoint": "telemetry",
-    "TelemetryResult": "telemetry",
-    "TelemetryStatus": "telemetry",
-    "TargetType": "utility",
-    "UtilityAction": "utility",
-    "UtilityAttribute": "utility",
-    "UtilityEnrollment": "utility",
-    "UtilityEnrollmentUpdate": "utility",
-    "UtilityEnrollments": "utility",
-    "UtilityEvent": "utility",
-    "UtilityEventCreate": "utility",
-    "UtilityEventSite": "utility",
-    "UtilityGroup": "utility",
-    "UtilitySite": "utility",
-    "UtilityTelemetry": "utility",
-    "UtilityTelemetryPoint": "utility",
-    "UtilityTelemetryQuery": "utility",
-}
+    # The modules' own `__all__`, repeated: to read those would load all the modules.
+    _NAMES_BY_MODULE = {
+        "_base": "UNSET LenientDatetime OpenEnum UnsetType",
+        "aggregator": "AggregatorCommission AggregatorDevice FleetData FleetRecord",
+        "commands": (
+            "BatteryCommand Command CommandStatus CommandStatusUpdate DeviceStatus PowerMode"
+        ),
+        "commissioning": "Commission CommissionResult",
+        "devices": (
+            "Device DeviceAttributes DeviceBatteryAttributes DeviceConfiguration DeviceCreate "
+            "DeviceType DeviceUpdate"
+        ),
+        "enrollments": (
+            "EnrollMethod Enrollment EnrollmentCreate EnrollmentStatus ProgramSpecificAttribute"
+        ),
+        "events": (
+            "BatteryMode Event EventBatterySettings EventScheduleItem EventStatus EventUpdate"
+        ),
+        "programs": "EnrollmentFormField FormFieldType Program",
+        "sessions": "PortalSession SessionCreate",
+        "site_tokens": "SiteToken",
+        "sites": "STATE_CODES CommissionSite Site SiteUpdate",
+        "telemetry": "CounterBatch TelemetryBatch TelemetryPoint TelemetryResult TelemetryStatus",
+        "utility": (
+            "TargetType UtilityAction UtilityAttribute UtilityEnrollment "
+            "UtilityEnrollmentUpdate UtilityEnrollments UtilityEvent UtilityEventCreate "
+            "UtilityEventSite UtilityGroup UtilitySite UtilityTelemetry UtilityTelemetryPoint "
+            "UtilityTelemetryQuery"
+        ),
+    }
+    _MODULES = {
+        name: module for module, names in _NAMES_BY_MODULE.items() for name in names.split()
+    }
+    __all__ = sorted(_MODULES, key=lambda name: (not name.isupper(), name))  # noqa: PLE0605
 
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-__all__ = [
-    "STATE_CODES",
-    "UNSET",
-    "AggregatorCommission",
-    "AggregatorDevice",
-    "BatteryCommand",
-    "BatteryMode",
-    "Command",
-    "CommandStatus",
-    "CommandStatusUpdate",
-    "Commission",
-    "CommissionResult",
-    "CommissionSite",
-    "CounterBatch",
-    "Device",
-    "DeviceAttributes",
-    "DeviceBatteryAttributes",
-    "DeviceConfiguration",
-    "DeviceCreate",
-    "DeviceStatus",
-    "DeviceType",
-    "DeviceUpdate",
-    "EnrollMethod",
-    "Enrollment",
-    "EnrollmentCreate",
-    "EnrollmentFormField",
-    "EnrollmentStatus",
-    "Event",
-    "EventBatterySettings",
-    "EventScheduleItem",
-    "EventStatus",
-    "EventUpdate",
-    "FleetData",
-    "FleetRecord",
-    "FormFieldType",
-    "LenientDatetime",
-    "OpenEnum",
-    "PortalSession",
-    "PowerMode",
-    "Program",
-    "ProgramSpecificAttribute",
-    "SessionCreate",
-    "Site",
-    "SiteToken",
-    "SiteUpdate",
-    "TargetType",
-    "TelemetryBatch",
-    "TelemetryPoint",
-    "TelemetryResult",
-    "TelemetryStatus",
-    "UnsetType",
-    "UtilityAction",
-    "UtilityAttribute",
-    "UtilityEnrollment",
-    "UtilityEnrollmentUpdate",
-    "UtilityEnrollments",
-    "UtilityEvent",
-    "UtilityEventCreate",
-    "UtilityEventSite",
-    "UtilityGroup",
-    "UtilitySite",
-    "UtilityTelemetry",
-    "UtilityTelemetryPoint",
-    "UtilityTelemetryQuery",
-]
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

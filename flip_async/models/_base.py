@@ -5,7 +5,7 @@ import math
 import sys
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final, Self, TypeGuard, TypeVar
 
 import attrs
 from msgspec import UNSET, UnsetType
@@ -54,6 +54,9 @@ class OpenEnum(enum.StrEnum):
     def is_known(self) -> bool:
         """Whether this version of the SDK knows the value."""
         return self._value_ in type(self)._value2member_map_
+
+
+E = TypeVar("E", bound=OpenEnum)
 
 
 class Model:
@@ -105,11 +108,17 @@ class LenientDatetime(datetime):
         return datetime.combine(self.date(), self.time(), self.tzinfo)
 
 
+def is_naive(value: object) -> TypeGuard[datetime]:
+    """Whether it is a moment without a time zone."""
+    return isinstance(value, datetime) and value.tzinfo is None
+
+
 class HasInstants(Model):
     """Base of the models of answers: an instant without a zone is one in UTC.
 
     The reference prints all of them with a zone; one that comes without must not become
-    a naive `datetime`, which compares with no other.
+    a naive `datetime`, which compares with no other. No base of what is sent as well: there
+    only the caller knows the zone, and `instant()` asks for it.
     """
 
     __slots__ = ()
@@ -117,8 +126,8 @@ class HasInstants(Model):
 
     def __attrs_post_init__(self) -> None:
         for name in self._INSTANTS:
-            value = getattr(self, name)
-            if value is not None and value.tzinfo is None:
+            value: object = getattr(self, name)
+            if is_naive(value):
                 object.__setattr__(self, name, value.replace(tzinfo=UTC))
 
 
@@ -128,6 +137,17 @@ def _or_null(expression: str, nullable: bool) -> str:
 
 def _refused(value: object, field: str, allowed: str) -> InvalidArgumentError:
     return InvalidArgumentError(f"is {allowed}, not {shape(value)}", field=field)
+
+
+def as_enum(kind: type[E], value: object, field: str) -> E:
+    """A value of an enumeration, or its text, known or not; for converters.
+
+    Raises:
+        InvalidArgumentError: It is no text.
+    """
+    if not isinstance(value, str):
+        raise _refused(value, field, "a str")
+    return kind(value)
 
 
 def text(*, allowed: Collection[str] | None = None, nullable: bool = False) -> Metadata:
@@ -158,6 +178,13 @@ def identifier() -> Metadata:
     return {RULE: rule, SURELY: "v.__class__ is str and v != ''"}
 
 
+def _shown(value: object) -> str:
+    # Python refuses to write an int of more than 4,300 digits.
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"an int of {value.bit_length()} bits"
+    return str(value)
+
+
 def number(
     *,
     at_least: float = -math.inf,
@@ -177,7 +204,7 @@ def number(
         if type(value) in kinds:  # not a bool, which is an int
             if at_least <= value <= at_most and -math.inf < value < math.inf:  # type: ignore[operator]  # just checked
                 return
-            raise InvalidArgumentError(f"is {kind} and finite, not {value}", field=field)
+            raise InvalidArgumentError(f"is {kind} and finite, not {_shown(value)}", field=field)
         if not (value is None and nullable):
             raise _refused(value, field, kind)
 
@@ -284,8 +311,9 @@ def check_json(value: object, field: str) -> None:
             raise InvalidArgumentError("has no time zone: give it one", field=field)
     elif isinstance(value, Mapping):
         for name, entry in value.items():
+            check_json(name, field)
             check_json(entry, f"{field}.{name}")
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, list | tuple | set | frozenset):
         for index, entry in enumerate(value):
             check_json(entry, f"{field}[{index}]")
 
@@ -356,4 +384,4 @@ def _rules_of(kind: type) -> tuple[tuple[str, Rule], ...]:
     )
 
 
-__all__ = ["UNSET", "OpenEnum", "UnsetType"]
+__all__ = ["UNSET", "LenientDatetime", "OpenEnum", "UnsetType"]

@@ -9,6 +9,8 @@ from flip_async.models._base import Model, free_form, identifier, instant, many,
 from flip_async.models.devices import DeviceType, as_device_type
 from flip_async.models.sites import CommissionSite
 
+__all__ = ["AggregatorCommission", "AggregatorDevice", "FleetData", "FleetRecord"]
+
 
 @attrs.frozen(kw_only=True)
 class FleetRecord(Model):

@@ -4,8 +4,17 @@ from datetime import datetime
 
 import attrs
 
-from flip_async.models._base import UNSET, HasInstants, Model, OpenEnum, UnsetType, text
+from flip_async.models._base import UNSET, HasInstants, Model, OpenEnum, UnsetType, as_enum, text
 from flip_async.models.events import BatteryMode
+
+__all__ = [
+    "BatteryCommand",
+    "Command",
+    "CommandStatus",
+    "CommandStatusUpdate",
+    "DeviceStatus",
+    "PowerMode",
+]
 
 
 class PowerMode(OpenEnum):
@@ -34,7 +43,7 @@ class DeviceStatus(OpenEnum):
 
 
 def _device_status(value: DeviceStatus | str) -> DeviceStatus:
-    return DeviceStatus(value)
+    return as_enum(DeviceStatus, value, "device_status")
 
 
 @attrs.frozen(kw_only=True)

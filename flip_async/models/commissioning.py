@@ -10,6 +10,8 @@ from flip_async.models.enrollments import Enrollment, EnrollmentCreate
 from flip_async.models.programs import Program
 from flip_async.models.sites import CommissionSite
 
+__all__ = ["Commission", "CommissionResult"]
+
 
 @attrs.frozen(kw_only=True)
 class Commission(Model):

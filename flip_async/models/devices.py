@@ -11,12 +11,23 @@ from flip_async.models._base import (
     Model,
     OpenEnum,
     UnsetType,
+    as_enum,
     identifier,
     instant,
     number,
     one,
     text,
 )
+
+__all__ = [
+    "Device",
+    "DeviceAttributes",
+    "DeviceBatteryAttributes",
+    "DeviceConfiguration",
+    "DeviceCreate",
+    "DeviceType",
+    "DeviceUpdate",
+]
 
 
 class DeviceType(OpenEnum):
@@ -28,7 +39,7 @@ class DeviceType(OpenEnum):
 
 def as_device_type(value: DeviceType | str) -> DeviceType:
     """A device type, or its text."""
-    return DeviceType(value)
+    return as_enum(DeviceType, value, "type")
 
 
 @attrs.frozen(kw_only=True)

@@ -11,11 +11,20 @@ from flip_async.models._base import (
     Model,
     OpenEnum,
     UnsetType,
+    as_enum,
     boolean,
     identifier,
     many,
     text,
 )
+
+__all__ = [
+    "EnrollMethod",
+    "Enrollment",
+    "EnrollmentCreate",
+    "EnrollmentStatus",
+    "ProgramSpecificAttribute",
+]
 
 
 class EnrollMethod(OpenEnum):
@@ -40,7 +49,7 @@ class EnrollmentStatus(OpenEnum):
 
 
 def _enroll_method(value: EnrollMethod | str) -> EnrollMethod:
-    return EnrollMethod(value)
+    return as_enum(EnrollMethod, value, "enroll_method")
 
 
 @attrs.frozen

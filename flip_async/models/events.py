@@ -17,6 +17,15 @@ from flip_async.models._base import (
     number,
 )
 
+__all__ = [
+    "BatteryMode",
+    "Event",
+    "EventBatterySettings",
+    "EventScheduleItem",
+    "EventStatus",
+    "EventUpdate",
+]
+
 
 class BatteryMode(OpenEnum):
     """What a battery shall do."""

@@ -7,6 +7,8 @@ import attrs
 from flip_async.models._base import HasInstants, Model, OpenEnum
 from flip_async.models.devices import DeviceType
 
+__all__ = ["EnrollmentFormField", "FormFieldType", "Program"]
+
 
 class FormFieldType(OpenEnum):
     """What the answer to a form field is."""

@@ -8,6 +8,8 @@ from flip_async.models._base import UNSET, Model, UnsetType, many, one
 from flip_async.models.devices import DeviceCreate
 from flip_async.models.sites import CommissionSite
 
+__all__ = ["PortalSession", "SessionCreate"]
+
 
 @attrs.frozen(kw_only=True)
 class SessionCreate(Model):

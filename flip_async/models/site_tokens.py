@@ -6,6 +6,8 @@ import attrs
 
 from flip_async.models._base import HasInstants
 
+__all__ = ["SiteToken"]
+
 
 @attrs.frozen(kw_only=True)
 class SiteToken(HasInstants):

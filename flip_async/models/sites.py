@@ -7,6 +7,8 @@ import attrs
 
 from flip_async.models._base import UNSET, HasInstants, Model, UnsetType, identifier, text
 
+__all__ = ["STATE_CODES", "CommissionSite", "Site", "SiteUpdate"]
+
 STATE_CODES: Final = frozenset(
     [
         "AK",

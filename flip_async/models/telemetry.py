@@ -20,6 +20,8 @@ from flip_async.models._base import (
     text,
 )
 
+__all__ = ["CounterBatch", "TelemetryBatch", "TelemetryPoint", "TelemetryResult", "TelemetryStatus"]
+
 LARGEST_BATCH: Final = 1000
 
 _AMOUNT: Final = number(at_least=0, nullable=True)

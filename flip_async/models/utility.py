@@ -1,7 +1,7 @@
 """What the Utility API sends and takes."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import attrs
 
@@ -11,9 +11,11 @@ from flip_async.models._base import (
     Model,
     OpenEnum,
     UnsetType,
+    as_enum,
     boolean,
     identifier,
     instant,
+    is_naive,
     many,
     number,
     text,
@@ -21,6 +23,23 @@ from flip_async.models._base import (
 from flip_async.models.devices import Device
 from flip_async.models.enrollments import EnrollmentStatus
 from flip_async.models.events import BatteryMode
+
+__all__ = [
+    "TargetType",
+    "UtilityAction",
+    "UtilityAttribute",
+    "UtilityEnrollment",
+    "UtilityEnrollmentUpdate",
+    "UtilityEnrollments",
+    "UtilityEvent",
+    "UtilityEventCreate",
+    "UtilityEventSite",
+    "UtilityGroup",
+    "UtilitySite",
+    "UtilityTelemetry",
+    "UtilityTelemetryPoint",
+    "UtilityTelemetryQuery",
+]
 
 
 class TargetType(OpenEnum):
@@ -33,15 +52,17 @@ class TargetType(OpenEnum):
 
 
 def _mode(value: BatteryMode | str) -> BatteryMode:
-    return BatteryMode(value)
+    return as_enum(BatteryMode, value, "mode")
 
 
 def _target_type(value: TargetType | str) -> TargetType:
-    return TargetType(value)
+    return as_enum(TargetType, value, "target_type")
 
 
 def _status(value: EnrollmentStatus | str | UnsetType) -> EnrollmentStatus | UnsetType:
-    return value if isinstance(value, UnsetType) else EnrollmentStatus(value)
+    if isinstance(value, UnsetType):
+        return value
+    return as_enum(EnrollmentStatus, value, "status")
 
 
 @attrs.frozen(kw_only=True)
@@ -145,7 +166,7 @@ class UtilityEnrollmentUpdate(Model):
 
 
 @attrs.frozen(kw_only=True)
-class UtilityAction(HasInstants):
+class UtilityAction(Model):
     """A part of an event: what the batteries do.
 
     Attributes:
@@ -158,8 +179,6 @@ class UtilityAction(HasInstants):
         backup_reserve_percentage: State of charge, 0 to 100, to keep at least.
         enable_grid_import: Whether the batteries may charge from the grid.
     """
-
-    _INSTANTS = ("starts_at",)
 
     mode: BatteryMode = attrs.field(converter=_mode, metadata=text())
     starts_at: datetime = attrs.field(metadata=instant())
@@ -223,6 +242,18 @@ class UtilityEvent(HasInstants):
     duration_s: float | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        # An action is sent as well, so it cannot take an instant without a zone for UTC itself.
+        if any(is_naive(action.starts_at) for action in self.actions):
+            object.__setattr__(self, "actions", [_in_utc(action) for action in self.actions])
+
+
+def _in_utc(action: UtilityAction) -> UtilityAction:
+    if not is_naive(action.starts_at):
+        return action
+    return attrs.evolve(action, starts_at=action.starts_at.replace(tzinfo=UTC))
 
 
 @attrs.frozen(kw_only=True)

@@ -23,11 +23,12 @@ __all__ = [
     "check_point",
 ]
 
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> object:
-    # sqlite3 is for those who keep points on disk.
-    if name == "SqliteOutbox":
-        from flip_async.telemetry._sqlite import SqliteOutbox
+    def __getattr__(name: str) -> object:
+        # sqlite3 is for those who keep points on disk.
+        if name == "SqliteOutbox":
+            from flip_async.telemetry._sqlite import SqliteOutbox
 
-        return SqliteOutbox
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return SqliteOutbox
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,6 @@
 """One batch, until each of its points is sent, rejected, reported or given back."""
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -174,7 +175,7 @@ class Delivery(Generic[P]):
             return False
         try:
             return retry_point(self._post.kind.restore(entry.body), result)
-        except Exception:
+        except (Exception, asyncio.CancelledError):  # nothing is awaited: it is its own
             logger.exception("retry_point failed: the point counts as rejected")
             return False
 

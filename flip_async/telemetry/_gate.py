@@ -1,11 +1,10 @@
 """Whether a request may go out now: one place that all batches of an uploader ask."""
 
-import asyncio
 from typing import Final
 
+from flip_async._aio._tasks import Signal
 from flip_async._backoff import Backoff
 from flip_async._clock import Clock
-from flip_async._http._retry import retry_after_s
 from flip_async.errors import FlipError
 from flip_async.telemetry._verdict import Verdict
 
@@ -31,7 +30,7 @@ class Gate:
         self._failures = 0
         self._closed_until_s: float | None = None
         self._has_scout = False
-        self._changed = asyncio.Event()
+        self._changed: Final = Signal(clock)
 
     @property
     def holds_for_s(self) -> float | None:
@@ -45,15 +44,7 @@ class Gate:
     async def enter(self) -> None:
         """Wait until a request may go out."""
         while (wait_s := self.holds_for_s) != 0.0:
-            changed = self._changed
-            timer = None if wait_s is None else self._clock.call_later(wait_s, changed.set)
-            try:
-                await changed.wait()
-            finally:
-                if timer is not None:
-                    timer.cancel()
-            if changed is self._changed:
-                changed.clear()
+            await self._changed.wait(wait_s)
         if self._closed_until_s is not None:
             self._has_scout = True
 
@@ -63,7 +54,7 @@ class Gate:
         self.blocked_by = None
         self._has_scout = False
         self._closed_until_s = None
-        self._wake()
+        self._changed.wake()
 
     def failed(self, error: FlipError, verdict: Verdict, *, luck: float) -> float:
         """A request failed.
@@ -78,9 +69,8 @@ class Gate:
         """
         self._failures += 1
         back_off = _STOPPED if verdict is Verdict.STOP else _BACK_OFF
-        # At least half of it: a fleet's points are not worth an impatient server.
-        pause_s = back_off.delay_s(self._failures, 0.5 + luck / 2)
-        asked_s = retry_after_s(error)
+        pause_s = back_off.patient_delay_s(self._failures, luck)
+        asked_s = error.retry_after_s
         if asked_s is not None:
             pause_s = max(pause_s, min(asked_s, _LONGEST_ASKED_S))
         is_shared = asked_s is not None or verdict is Verdict.STOP
@@ -89,15 +79,10 @@ class Gate:
             until_s = self._clock.monotonic() + pause_s
             self._closed_until_s = max(until_s, self._closed_until_s or 0.0)
         self._has_scout = False
-        self._wake()
+        self._changed.wake()
         return pause_s
 
     def gave_up(self) -> None:
         """A request ended without an outcome: the next one may try."""
         self._has_scout = False
-        self._wake()
-
-    def _wake(self) -> None:
-        # Whoever waits holds the old event: none of them misses this, or sees it twice.
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._changed.wake()

@@ -5,8 +5,9 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Final, Protocol, final
 
+from flip_async._aio._tasks import running_loop
+from flip_async._checks import check_count
 from flip_async._clock import Clock, SystemClock
-from flip_async._options import check_count
 from flip_async.errors import ClientClosedError, ConfigurationError, OutboxFullError
 from flip_async.telemetry._outbox import Depth, Draft, Entry, Kept
 
@@ -180,7 +181,7 @@ class MemoryOutbox:
 
     async def _wait_for_room(self) -> None:
         while True:
-            waiter = asyncio.get_running_loop().create_future()
+            waiter = running_loop().create_future()
             self._waiters.append(waiter)
             try:
                 await waiter

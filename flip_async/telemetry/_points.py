@@ -5,6 +5,7 @@ from typing import Final, Generic, TypeVar
 
 import attrs
 
+from flip_async._checks import check_mapping
 from flip_async._endpoint import JSON_OBJECT
 from flip_async._wire import encode, read
 from flip_async.errors import InvalidArgumentError
@@ -93,8 +94,7 @@ def counters(device_field: str) -> PointKind[Mapping[str, object]]:
     """Points whose fields are not documented; one of them tells the device."""
 
     def draft(point: Mapping[str, object], where: str) -> Draft:
-        if not isinstance(point, Mapping):
-            raise InvalidArgumentError("is a mapping", field=where)
+        check_mapping(point, field=where)
         if "timestamp" not in point:
             raise InvalidArgumentError("is missing", field=f"{where}.timestamp")
         device = point.get(device_field)

@@ -1,10 +1,10 @@
 """Takes batches out of an outbox when they are due, and sees them through."""
 
 import asyncio
-import contextvars
 import logging
 from typing import Final, Generic, TypeVar
 
+from flip_async._aio._tasks import Signal, detached, is_from_within
 from flip_async._clock import Clock
 from flip_async.errors import StorageError
 from flip_async.models.telemetry import LARGEST_BATCH
@@ -36,8 +36,8 @@ class Pump(Generic[P]):
         self._clock: Final[Clock] = post.clock
         self._batching: Final = batching
         self._worker: asyncio.Task[None] | None = None
-        self._wake: Final = asyncio.Event()
-        self._progress = asyncio.Event()
+        self._wake: Final = Signal(post.clock)
+        self._progress: Final = Signal(post.clock)
         self._sleeps_idly = False
         self._was_in_vain = False
         self._waiting = 0  # as of the last decision, and what came since
@@ -46,9 +46,7 @@ class Pump(Generic[P]):
     def start(self) -> None:
         """Begin to work, in the running event loop."""
         self._looked_at = self._clock.monotonic()
-        self._worker = asyncio.get_running_loop().create_task(
-            self._work(), context=contextvars.Context()
-        )
+        self._worker = detached(self._work())
         self._worker.add_done_callback(self._ended)
 
     def accepted(self, kept: Kept) -> None:
@@ -65,15 +63,7 @@ class Pump(Generic[P]):
 
     async def wait_for_progress(self, most_s: float | None) -> None:
         """Wait until a batch has ended, or something else may have changed."""
-        progress = self._progress
-        timer = None if most_s is None else self._clock.call_later(most_s, progress.set)
-        try:
-            await progress.wait()
-        finally:
-            if timer is not None:
-                timer.cancel()
-        if progress is self._progress:
-            self._progress = asyncio.Event()
+        await self._progress.wait(most_s)
 
     def stop(self) -> list[asyncio.Task[None]]:
         """Stop; batches that are being sent give their points back.
@@ -91,18 +81,30 @@ class Pump(Generic[P]):
     async def _work(self) -> None:
         while True:
             try:
-                scene = self._scene()
-                self._waiting = scene.waiting
-                match self._batching.decide(scene):
-                    case Take():
-                        await self._take()
-                    case Look():
-                        await self._look()
-                    case Rest(for_s):
-                        await self._rest(for_s, idly=not scene.waiting or scene.was_in_vain)
+                await self._round()
+                continue
             except StorageError as error:
                 logger.error("the outbox cannot be used, again in %g s: %s", _STORE_S, error)
-                await self._clock.sleep(_STORE_S)
+            except Exception:
+                # The outbox may be a user's: what it raises once must not end this [B3].
+                logger.exception("the outbox cannot be used, again in %g s", _STORE_S)
+            except asyncio.CancelledError as error:
+                if not is_from_within(error):
+                    raise
+                logger.exception("the outbox cannot be used, again in %g s", _STORE_S)
+            self._was_in_vain = False
+            await self._clock.sleep(_STORE_S)
+
+    async def _round(self) -> None:
+        scene = self._scene()
+        self._waiting = scene.waiting
+        match self._batching.decide(scene):
+            case Take():
+                await self._take()
+            case Look():
+                await self._look()
+            case Rest(for_s):
+                await self._rest(for_s, idly=not scene.waiting or scene.was_in_vain)
 
     def _scene(self) -> Scene:
         depth = self._post.outbox.depth
@@ -129,20 +131,17 @@ class Pump(Generic[P]):
             return
         self._was_in_vain = False
         delivery = Delivery(entries, self._post)
-        task = asyncio.get_running_loop().create_task(delivery.run(), context=contextvars.Context())
+        task = detached(delivery.run())
         self.deliveries[task] = delivery
         task.add_done_callback(self._ended)
 
     async def _rest(self, for_s: float | None, *, idly: bool) -> None:
         self._wake.clear()
         self._sleeps_idly = idly
-        timer = None if for_s is None else self._clock.call_later(for_s, self._wake.set)
         try:
-            await self._wake.wait()
+            await self._wake.wait(for_s)
         finally:
             self._sleeps_idly = False
-            if timer is not None:
-                timer.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.deliveries.pop(task, None)
@@ -153,5 +152,4 @@ class Pump(Generic[P]):
             self._post.outbox.stop_taking()
         self._was_in_vain = False
         self._wake.set()
-        progress, self._progress = self._progress, asyncio.Event()
-        progress.set()
+        self._progress.wake()

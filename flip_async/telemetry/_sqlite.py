@@ -9,14 +9,13 @@ from typing import Final, Literal, get_args
 
 import attrs
 
+from flip_async._checks import check_count, check_flag, check_one_of, check_seconds, refuse
 from flip_async._clock import Clock, SystemClock
 from flip_async._leases import Leases
-from flip_async._options import check_count, check_seconds
 from flip_async._storage import Format, Storage
 from flip_async.errors import (
     ClientClosedError,
     ConfigurationError,
-    InvalidArgumentError,
     OutboxFullError,
     StorageError,
 )
@@ -92,7 +91,7 @@ class SqliteOutbox:
             that a killed process was sending wait.
 
     Raises:
-        InvalidArgumentError: A number is out of range.
+        InvalidArgumentError: A number is out of range, or another argument is of no use.
     """
 
     def __init__(
@@ -105,10 +104,12 @@ class SqliteOutbox:
         lease_s: float = 30.0,
         clock: Clock | None = None,
     ) -> None:
+        if not isinstance(path, str | os.PathLike):
+            refuse("path", "a str or an os.PathLike", path)
         check_count(max_points, field="max_points")
         check_seconds(lease_s, field="lease_s")
-        if when_full not in get_args(WhenFull):
-            raise InvalidArgumentError("is 'wait' or 'raise'", field="when_full")
+        check_one_of(when_full, get_args(WhenFull), field="when_full")
+        check_flag(survive_power_cut, field="survive_power_cut")
         self._storage: Final = Storage(path, _FORMAT, survive_power_cut=survive_power_cut)
         self._leases: Final = Leases("points", lease_s)
         self._max: Final = max_points

@@ -9,17 +9,15 @@ from typing import Final, Generic, Literal, Self, TypeVar
 
 import attrs
 
-from flip_async._aio._callbacks import tell
-from flip_async._aio._shutdown import Insisting
+from flip_async._aio._callbacks import notify
+from flip_async._aio._shutdown import GracefulShutdown
+from flip_async._checks import check_callback, check_count, check_seconds, check_seconds_or_none
 from flip_async._clock import Clock
-from flip_async._options import check_count, check_seconds
-from flip_async._secret import shape
 from flip_async.errors import (
     ClientClosedError,
     ConfigurationError,
     DeadlineError,
     FlipError,
-    InvalidArgumentError,
     UndeliveredTelemetryError,
 )
 from flip_async.models.telemetry import LARGEST_BATCH, TelemetryResult
@@ -80,15 +78,10 @@ class UploaderOptions(Generic[P]):
 
     def __attrs_post_init__(self) -> None:
         check_count(self.concurrency, field="concurrency")
-        for name in ("max_delay_s", "close_timeout_s"):
-            value = getattr(self, name)
-            if value is None:
-                raise InvalidArgumentError("is a number of seconds, not None", field=name)
-            check_seconds(value, field=name)
+        check_seconds(self.max_delay_s, field="max_delay_s")
+        check_seconds(self.close_timeout_s, field="close_timeout_s")
         for name in ("on_rejected", "on_undelivered", "retry_point"):
-            value = getattr(self, name)
-            if value is not None and not callable(value):
-                raise InvalidArgumentError(f"is a function, not {shape(value)}", field=name)
+            check_callback(getattr(self, name), field=name)
 
 
 class TelemetryUploader(Generic[P]):
@@ -264,7 +257,7 @@ class TelemetryUploader(Generic[P]):
             DeadlineError: The time is over; sending goes on.
             ClientClosedError: The uploader or its client is closed.
         """
-        check_seconds(timeout_s, field="timeout_s")
+        check_seconds_or_none(timeout_s, field="timeout_s")
         self._check_open()
         await self._flush(self._last_id or None, timeout_s)
 
@@ -303,13 +296,13 @@ class TelemetryUploader(Generic[P]):
             logger.warning(text, len(rejected), rejected[0][1])
             return
         for point, why in rejected:
-            await tell(logger, on_rejected, point, why)
+            await notify(logger, on_rejected, point, why)
 
     async def _tell_undelivered(self, points: Sequence[P], error: FlipError) -> None:
         logger.error("%d points are given up: %s", len(points), error)
         self._unreported.extend(points[: _POINTS_KEPT - len(self._unreported)])
         if self._options.on_undelivered is not None:
-            await tell(logger, self._options.on_undelivered, points, error)
+            await notify(logger, self._options.on_undelivered, points, error)
 
     # Life
 
@@ -343,7 +336,7 @@ class TelemetryUploader(Generic[P]):
         if self._state != "open":
             return
         self._state = "closing"
-        last = Insisting(is_cancelled_already=isinstance(body_error, asyncio.CancelledError))
+        last = GracefulShutdown(is_cancelled_already=isinstance(body_error, asyncio.CancelledError))
         await last.until_done(self._drain())
         self._outbox.stop_taking()  # else whoever waits for room would add after the report
         await last.until_ended(self._pump.stop())

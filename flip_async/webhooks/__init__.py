@@ -50,11 +50,12 @@ __all__ = [
     "verify",
 ]
 
+if not TYPE_CHECKING:
 
-def __getattr__(name: str) -> object:
-    # sqlite3 is for those who keep webhooks on disk.
-    if name == "SqliteInbox":
-        from flip_async.webhooks._sqlite import SqliteInbox
+    def __getattr__(name: str) -> object:
+        # sqlite3 is for those who keep webhooks on disk.
+        if name == "SqliteInbox":
+            from flip_async.webhooks._sqlite import SqliteInbox
 
-        return SqliteInbox
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return SqliteInbox
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

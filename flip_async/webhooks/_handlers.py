@@ -4,7 +4,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar, cast, overload
 
-from flip_async._aio._callbacks import check_async, name_of
+from flip_async._aio._callbacks import run_user_code
+from flip_async._checks import check_async, name_of
 from flip_async.errors import ConfigurationError
 from flip_async.webhooks._events import (
     KINDS,
@@ -72,8 +73,8 @@ class Handlers:
             A decorator for an `async def` with one argument, the event.
 
         Raises:
-            ConfigurationError: There is no such type, it is taken, or what is decorated is
-                no `async def`.
+            ConfigurationError: There is no such type, or it is taken.
+            InvalidArgumentError: What is decorated is no `async def`.
         """
         if event_type not in KINDS:
             raise ConfigurationError(
@@ -98,7 +99,8 @@ class Handlers:
         """Register the function that takes events of a type that is newer than this version.
 
         Raises:
-            ConfigurationError: There is one, or this one is no `async def`.
+            ConfigurationError: There is one.
+            InvalidArgumentError: This one is no `async def`.
         """
         check_async(function, field="the handler of unknown events")
         if self._unknown is not None:
@@ -113,7 +115,8 @@ class Handlers:
             event: What `verify` gave.
 
         Raises:
-            Exception: Whatever the function raises.
+            Exception: Whatever the function raises; where it lets a `CancelledError` out and
+                nobody cancels, one that says so.
         """
         if isinstance(event, UnknownEvent):
             handler = cast("Handler[AnyEvent] | None", self._unknown)
@@ -122,7 +125,7 @@ class Handlers:
         if handler is None:
             logger.debug("%s %s: no handler", event.event_type, event.webhook_id)
             return
-        await handler(event)
+        await run_user_code(handler, event)
 
     def on_winding_down(self, callback: Callable[[], None]) -> None:
         """Be told when events will soon not be waited for any more.

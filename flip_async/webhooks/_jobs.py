@@ -1,7 +1,6 @@
 """Sees each command through: its handler, then its acknowledgement."""
 
 import asyncio
-import contextvars
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -9,11 +8,11 @@ from typing import Final, Protocol
 
 import attrs
 
-from flip_async._aio._callbacks import tell
+from flip_async._aio._callbacks import notify, run_user_code
+from flip_async._aio._tasks import Signal, detached, running_loop
 from flip_async._backoff import Backoff
+from flip_async._checks import check_one_of, check_text
 from flip_async._clock import Clock
-from flip_async._http._retry import retry_after_s
-from flip_async._secret import shape
 from flip_async.errors import (
     BadRequestError,
     ClientClosedError,
@@ -47,6 +46,7 @@ _FINAL: Final = (
     NotFoundError,
     UnprocessableEntityError,
 )
+_FAILURES: Final = (DeviceStatus.FAILED_OFFLINE, DeviceStatus.FAILED_FAULT)
 _CHANGES_IN_A_ROW: Final = 3
 _LONGEST_CALL_S, _SHORTEST_CALL_S = 60.0, 5.0
 
@@ -59,17 +59,16 @@ class CommandFailed(Exception):  # noqa: N818  # what became of a command, not w
         reason: Why, for people at Flip.
 
     Raises:
-        InvalidArgumentError: The status is none of the two.
+        InvalidArgumentError: The status is none of the two, or the reason is no text.
     """
 
     device_status: DeviceStatus
     reason: str | None
 
     def __init__(self, device_status: DeviceStatus | str, reason: str | None = None) -> None:
-        if device_status not in (DeviceStatus.FAILED_OFFLINE, DeviceStatus.FAILED_FAULT):
-            raise InvalidArgumentError("is FAILED_OFFLINE or FAILED_FAULT", field="device_status")
-        if reason is not None and not isinstance(reason, str):
-            raise InvalidArgumentError(f"is a str, not {shape(reason)}", field="reason")
+        check_one_of(device_status, _FAILURES, field="device_status")
+        if reason is not None:
+            check_text(reason, field="reason")
         super().__init__(device_status, reason)
         self.device_status = DeviceStatus(device_status)
         self.reason = reason
@@ -102,13 +101,11 @@ class _Job:
         wake: Ends a pause.
     """
 
-    def __init__(self, command: Command, window: Window) -> None:
+    def __init__(self, command: Command, window: Window, clock: Clock) -> None:
         self.newest = command
         self.window = window
-        self.done: Final[asyncio.Future[Exception | None]] = (
-            asyncio.get_running_loop().create_future()
-        )
-        self.wake: Final = asyncio.Event()
+        self.done: Final[asyncio.Future[Exception | None]] = running_loop().create_future()
+        self.wake: Final = Signal(clock)
 
     def replace(self, command: Command, window: Window) -> None:
         self.newest, self.window = command, window
@@ -170,10 +167,8 @@ class CommandJobs:
         return None if job is None else job.done
 
     def _begin(self, command: Command, window: Window) -> _Job:
-        job = self._jobs[command.id] = _Job(command, window)
-        task = asyncio.get_running_loop().create_task(
-            self._work(job), context=contextvars.Context()
-        )
+        job = self._jobs[command.id] = _Job(command, window, self._clock)
+        task = detached(self._work(job))
         self._tasks[task] = job
         task.add_done_callback(self._ended)
         return job
@@ -244,7 +239,7 @@ class CommandJobs:
         timer = asyncio.timeout(seconds)
         try:
             async with timer:
-                await self._on_command(command)
+                await run_user_code(self._on_command, command)
             return _Outcome(DeviceStatus.OK)
         except CommandFailed as failed:
             logger.info("command %s: %s", command.id, failed.device_status)
@@ -253,12 +248,6 @@ class CommandJobs:
             why = f"took longer than {seconds:g} s" if timer.expired() else "failed"
             text = "command %s: its handler %s (try %d)"
             logger.warning(text, command.id, why, attempt, exc_info=error)
-            return None
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            logger.warning("command %s: its handler was cancelled from within", command.id)
             return None
 
     async def _tell_flip(
@@ -271,7 +260,7 @@ class CommandJobs:
             result = await self._tell_flip_once(command, window, outcome)
             if isinstance(result, Command | None) or job.newest is not command:
                 return None if isinstance(result, FlipError) else result
-            pause_s = max(self._pause_s(_TELL_AGAIN, attempt), retry_after_s(result) or 0.0)
+            pause_s = max(self._pause_s(_TELL_AGAIN, attempt), result.retry_after_s or 0.0)
             is_late = not window.may_acknowledge(self._clock.wall() + pause_s)
             if isinstance(result, _FINAL) or is_late:
                 await self._report(command, outcome, result)
@@ -306,22 +295,17 @@ class CommandJobs:
         status = outcome.device_status
         logger.error("command %s (%s) could not be acknowledged: %s", command.id, status, error)
         if self._on_unacknowledged is not None:
-            await tell(logger, self._on_unacknowledged, command, status, error)
+            await notify(logger, self._on_unacknowledged, command, status, error)
 
     def _pause_s(self, back_off: Backoff, attempt: int) -> float:
-        # At least half of it: the device, or Flip, needs time.
-        return back_off.delay_s(attempt, 0.5 + self._clock.random() / 2)
+        return back_off.patient_delay_s(attempt, self._clock.random())
 
     async def _pause(self, job: _Job, command: Command, seconds: float) -> bool:
         """Wait; whether there is anything left to try for."""
         if self._is_stopping:
             return False
         job.wake.clear()
-        timer = self._clock.call_later(seconds, job.wake.set)
-        try:
-            await job.wake.wait()
-        finally:
-            timer.cancel()
+        await job.wake.wait(seconds)
         return job.newest is command and not self._is_stopping
 
     # Ending

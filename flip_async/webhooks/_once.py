@@ -1,11 +1,12 @@
 """Each webhook once: deliveries that overlap share one run, and successes are remembered."""
 
 import asyncio
-import contextvars
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Final
 
+from flip_async._aio._callbacks import run_user_code
+from flip_async._aio._tasks import detached
 from flip_async._clock import Clock
 
 REMEMBER_S: Final = 24 * 3600.0
@@ -16,7 +17,8 @@ class Once:
     """Runs at most one job for an id at a time, and none after one that succeeded.
 
     A job belongs to no request: whoever waits for it may leave. Failures are not remembered,
-    so that a re-delivery is another try. Only one event loop may touch it.
+    so that a re-delivery is another try; only what is cut off ends as cancelled. Only one
+    event loop may touch it.
     """
 
     def __init__(
@@ -45,10 +47,7 @@ class Once:
             return None
         task = self.running.get(key)
         if task is None:
-            # An empty context: the job must not keep alive what the request holds, nor be
-            # taken for a part of its trace.
-            task = asyncio.get_running_loop().create_task(job(), context=contextvars.Context())
-            self.running[key] = task
+            task = self.running[key] = detached(run_user_code(job))
             task.add_done_callback(lambda ended: self._ended(key, ended))
         return task
 

@@ -1,24 +1,30 @@
 """One place where a device maker says what a device does with a command."""
 
 import asyncio
-import contextvars
 import logging
 from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from typing import Final
 
-from flip_async._aio._callbacks import check_async
-from flip_async._aio._shutdown import Insisting
+from flip_async._aio._callbacks import run_user_code
+from flip_async._aio._shutdown import GracefulShutdown
+from flip_async._aio._tasks import detached, running_loop
+from flip_async._backoff import Backoff
+from flip_async._checks import (
+    check_async,
+    check_callback,
+    check_count,
+    check_kind,
+    check_seconds,
+    check_seconds_or_none,
+)
 from flip_async._clients._oem import FlipClient
 from flip_async._clock import Clock, SystemClock
-from flip_async._http._retry import Retries, retry_after_s
-from flip_async._options import check_count, check_seconds
-from flip_async._secret import shape
+from flip_async._http._retry import Retries
 from flip_async.errors import (
     ClientClosedError,
     ConfigurationError,
     FlipError,
-    InvalidArgumentError,
 )
 from flip_async.models._base import UNSET
 from flip_async.models.commands import Command, DeviceStatus
@@ -27,12 +33,13 @@ from flip_async.webhooks._handlers import Handlers
 from flip_async.webhooks._jobs import CommandJobs, OnCommand, OnUnacknowledged
 from flip_async.webhooks._ledger import Ledger
 from flip_async.webhooks._once import Once
-from flip_async.webhooks._receiver import SHUTDOWN_TIMEOUT_S, check_positive
+from flip_async.webhooks._receiver import SHUTDOWN_TIMEOUT_S
 
 logger: Final = logging.getLogger("flip_async.commands")
 
 POLL_EVERY_S: Final = 60.0
 _LONGEST_ASKED_S: Final = 3600.0
+_AFTER_BUG: Final = Backoff(base_s=1.0, cap_s=60.0)
 
 
 class CommandProcessor:
@@ -76,8 +83,7 @@ class CommandProcessor:
         clock: Time and luck, for tests.
 
     Raises:
-        ConfigurationError: A function is no `async def`.
-        InvalidArgumentError: A number is out of range.
+        InvalidArgumentError: A function is no `async def`, or a number is out of range.
 
     Source:
         https://docs.flip.energy/doc-512546
@@ -100,12 +106,10 @@ class CommandProcessor:
         for name, function in (("on_started", on_started), ("on_ended", on_ended)):
             if function is not None:
                 check_async(function, field=name)
-        if on_unacknowledged is not None and not callable(on_unacknowledged):
-            raise ConfigurationError(
-                f"on_unacknowledged is a function, not {shape(on_unacknowledged)}"
-            )
-        check_seconds(poll_every_s, field="poll_every_s")
-        check_positive(handler_timeout_s=handler_timeout_s, shutdown_timeout_s=shutdown_timeout_s)
+        check_callback(on_unacknowledged, field="on_unacknowledged")
+        check_seconds_or_none(poll_every_s, field="poll_every_s")
+        check_seconds(handler_timeout_s, field="handler_timeout_s")
+        check_seconds(shutdown_timeout_s, field="shutdown_timeout_s")
         check_count(concurrency, field="concurrency")
         self._on_command: Final = on_command
         self._on_time: Final = {"command.started": on_started, "command.ended": on_ended}
@@ -168,8 +172,12 @@ class CommandProcessor:
             await function(event.event_object)
 
         task = self._once.begin(event.webhook_id, job)
-        if task is not None:
-            await asyncio.shield(task)
+        if task is None:
+            return
+        await asyncio.wait({task})  # which leaves it alone if this is cancelled
+        if task.cancelled():
+            raise ClientClosedError(f"the processor was stopped before webhook {event.webhook_id}")
+        task.result()
 
     async def process(self, command: Command) -> None:
         """Take a version of a command, and wait until it is acknowledged or given up.
@@ -198,25 +206,30 @@ class CommandProcessor:
         return self._jobs
 
     async def _poll(self, flip: FlipClient, jobs: CommandJobs, every_s: float) -> None:
+        async def list_once() -> None:
+            async for command in flip.commands.list():
+                jobs.offer(command)
+
+        bugs = 0
         while True:
             pause_s = every_s
             try:
-                async for command in flip.commands.list():
-                    jobs.offer(command)
+                await run_user_code(list_once)  # a transport may be a user's
+                bugs = 0
             except ClientClosedError:
                 raise  # nothing comes any more
             except FlipError as error:
-                pause_s = max(every_s, min(retry_after_s(error) or 0.0, _LONGEST_ASKED_S))
+                pause_s = max(every_s, min(error.retry_after_s or 0.0, _LONGEST_ASKED_S))
                 logger.warning("commands cannot be listed, again in %g s: %s", pause_s, error)
+            except Exception:
+                bugs += 1
+                pause_s = max(every_s, _AFTER_BUG.patient_delay_s(bugs, self._clock.random()))
+                logger.exception("commands cannot be listed, again in %g s", pause_s)
             await self._clock.sleep(pause_s)
 
     def _poll_ended(self, poller: asyncio.Task[None]) -> None:
-        if poller.cancelled() or (error := poller.exception()) is None:
-            return
-        if isinstance(error, ClientClosedError):
+        if not poller.cancelled() and (error := poller.exception()) is not None:
             logger.warning("commands are not listed any more: %s", error)
-        else:
-            logger.critical("commands are not listed any more", exc_info=error)
 
     # Life
 
@@ -228,6 +241,7 @@ class CommandProcessor:
 
         Raises:
             ConfigurationError: It runs already.
+            InvalidArgumentError: The client is none.
             ClientClosedError: The client was closed.
         """
         async with self.running(flip):
@@ -236,7 +250,7 @@ class CommandProcessor:
                 await asyncio.wait({poller})
                 if not poller.cancelled():
                     poller.result()
-            await asyncio.get_running_loop().create_future()
+            await running_loop().create_future()
 
     @asynccontextmanager
     async def running(self, flip: FlipClient) -> AsyncGenerator[None]:
@@ -251,11 +265,11 @@ class CommandProcessor:
 
         Raises:
             ConfigurationError: It runs already.
+            InvalidArgumentError: The client is none.
         """
         if self._jobs is not None:
             raise ConfigurationError("this command processor runs already")
-        if not isinstance(flip, FlipClient):
-            raise InvalidArgumentError(f"is a FlipClient, not {shape(flip)}", field="flip")
+        check_kind(flip, FlipClient, field="flip")
         jobs = self._jobs = self._make_jobs(flip)
         self._poller = self._start_polling(flip, jobs)
         leaving_with: BaseException | None = None
@@ -294,9 +308,7 @@ class CommandProcessor:
     def _start_polling(self, flip: FlipClient, jobs: CommandJobs) -> asyncio.Task[None] | None:
         if self._poll_every_s is None:
             return None
-        poller = asyncio.get_running_loop().create_task(
-            self._poll(flip, jobs, self._poll_every_s), context=contextvars.Context()
-        )
+        poller = detached(self._poll(flip, jobs, self._poll_every_s))
         poller.add_done_callback(self._poll_ended)
         return poller
 
@@ -312,7 +324,9 @@ class CommandProcessor:
     async def _stop(self, jobs: CommandJobs, leaving_with: BaseException | None) -> None:
         self.wind_down()
         tasks = [*jobs.stop(), *self._once.running.values()]
-        last = Insisting(is_cancelled_already=isinstance(leaving_with, asyncio.CancelledError))
+        last = GracefulShutdown(
+            is_cancelled_already=isinstance(leaving_with, asyncio.CancelledError)
+        )
         if self._poller is not None:
             await last.until_ended([self._poller])
         # Whoever wound down has waited too: both together no longer than one of them.

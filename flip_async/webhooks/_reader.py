@@ -1,14 +1,14 @@
 """Takes webhooks out of an inbox when they are due, and sees each of them handled."""
 
 import asyncio
-import contextvars
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import attrs
 
-from flip_async._aio._callbacks import tell
+from flip_async._aio._callbacks import notify, run_user_code
+from flip_async._aio._tasks import Signal, detached
 from flip_async._backoff import Backoff
 from flip_async._clock import Clock
 from flip_async.errors import StorageError
@@ -43,7 +43,7 @@ class Patience:
             now_s: Unix time in seconds.
             luck: A number from 0 up to 1.
         """
-        at = now_s + _BACK_OFF.delay_s(entry.failures + 1, 0.5 + luck / 2)
+        at = now_s + _BACK_OFF.patient_delay_s(entry.failures + 1, luck)
         return at if at <= entry.accepted_at + self.give_up_after_s else None
 
 
@@ -69,17 +69,14 @@ class InboxReader:
         self._patience: Final = patience
         self._on_given_up: Final = on_given_up
         self._clock: Final = clock
-        self._wake: Final = asyncio.Event()
+        self._wake: Final = Signal(clock)
         self._look_at = clock.monotonic()
         self._is_stopping = False
         self._worker: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to take, in the running event loop."""
-        self._worker = asyncio.get_running_loop().create_task(
-            self._work(), context=contextvars.Context()
-        )
-        self._worker.add_done_callback(self._worker_ended)
+        self._worker = detached(self._work())
 
     def arrived(self) -> None:
         """There is a new webhook."""
@@ -97,20 +94,19 @@ class InboxReader:
         self._worker.cancel()
         return [self._worker]
 
-    def _worker_ended(self, worker: asyncio.Task[None]) -> None:
-        if not worker.cancelled() and (error := worker.exception()) is not None:
-            # A bug: what is in the inbox stays there, and somebody has to know.
-            logger.critical("the inbox is read no more", exc_info=error)
-
     # The task that takes
 
     async def _work(self) -> None:
         while True:
             try:
-                await self._take()
+                await run_user_code(self._take)
+                continue
             except StorageError as error:
                 logger.error("the inbox cannot be used, again in %g s: %s", _STORE_S, error)
-                await self._clock.sleep(_STORE_S)
+            except Exception:
+                # The inbox may be a user's: what it raises once must not end this [B3].
+                logger.exception("the inbox cannot be used, again in %g s", _STORE_S)
+            await self._clock.sleep(_STORE_S)
 
     async def _take(self) -> None:
         self._wake.clear()
@@ -125,14 +121,7 @@ class InboxReader:
                 self._begin(entry)
             if claim.next_due_at is not None:
                 rest_s = min(rest_s, claim.next_due_at - self._clock.wall())
-        await self._rest(max(0.0, rest_s))
-
-    async def _rest(self, seconds: float) -> None:
-        timer = self._clock.call_later(seconds, self._wake.set)
-        try:
-            await self._wake.wait()
-        finally:
-            timer.cancel()
+        await self._wake.wait(max(0.0, rest_s))
 
     # The tasks that handle
 
@@ -141,10 +130,7 @@ class InboxReader:
         # An entry comes twice where its lease was lost, by a machine that slept for instance.
         if key in self.running:
             return
-        task = asyncio.get_running_loop().create_task(
-            self._see_through(entry), context=contextvars.Context()
-        )
-        self.running[key] = task
+        task = self.running[key] = detached(self._see_through(entry))
         task.add_done_callback(lambda ended: self._ended(key, ended))
 
     def _ended(self, key: str, task: asyncio.Task[None]) -> None:
@@ -156,7 +142,7 @@ class InboxReader:
 
     async def _see_through(self, entry: InboxEntry) -> None:
         try:
-            await self._handle(entry.letter)
+            await run_user_code(self._handle, entry.letter)
         except Exception as error:
             if self._is_stopping:
                 return  # it is let go with the inbox, and comes again after the next start
@@ -187,7 +173,7 @@ class InboxReader:
         )
         # Told first: a crash in between tells it twice, the other way round never.
         if self._on_given_up is not None:
-            await tell(logger, self._on_given_up, entry.letter, error)
+            await notify(logger, self._on_given_up, entry.letter, error)
         await self._keep_trying(lambda: self._inbox.given_up(entry))
 
     async def _keep_trying(self, write: Callable[[], Awaitable[None]]) -> None:

@@ -9,12 +9,11 @@ from typing import Final, Literal, Self
 
 import attrs
 
-from flip_async._aio._shutdown import Insisting
+from flip_async._aio._shutdown import GracefulShutdown
+from flip_async._checks import check_callback, check_kind, check_seconds
 from flip_async._clock import Clock, SystemClock
-from flip_async._options import check_seconds
 from flip_async.errors import (
     ConfigurationError,
-    InvalidArgumentError,
     StorageError,
     WebhookBodyError,
     WebhookError,
@@ -83,7 +82,7 @@ class WebhookReceiver:
 
     Raises:
         ConfigurationError: There is no signing key, or it is none.
-        InvalidArgumentError: A number is out of range.
+        InvalidArgumentError: A number is out of range, or another argument is of no use.
     """
 
     def __init__(
@@ -100,13 +99,11 @@ class WebhookReceiver:
         clock: Clock | None = None,
     ) -> None:
         check_tolerance(tolerance_s)
-        check_positive(
-            answer_within_s=answer_within_s,
-            shutdown_timeout_s=shutdown_timeout_s,
-            give_up_after_s=give_up_after_s,
-        )
-        if not isinstance(handlers, Handlers):
-            raise InvalidArgumentError("is a Handlers()", field="handlers")
+        check_seconds(answer_within_s, field="answer_within_s")
+        check_seconds(shutdown_timeout_s, field="shutdown_timeout_s")
+        check_seconds(give_up_after_s, field="give_up_after_s")
+        check_callback(on_given_up, field="on_given_up")
+        check_kind(handlers, Handlers, field="handlers")
         self._handlers: Final = handlers
         self._keys: Final = _keys_of(secret)
         self._inbox: Final = inbox
@@ -229,7 +226,7 @@ class WebhookReceiver:
         if self._state != "open":
             return
         self._state = "closing"
-        last = Insisting(is_cancelled_already=isinstance(exc_value, asyncio.CancelledError))
+        last = GracefulShutdown(is_cancelled_already=isinstance(exc_value, asyncio.CancelledError))
         reader, self._reader = self._reader, None
         if reader is not None:
             await last.until_ended(reader.stop())
@@ -282,11 +279,3 @@ def _keys_of(secret: str | Sequence[str] | None) -> SigningKeys:
             "no signing key: set FLIP_WEBHOOK_SECRET in the environment, or pass secret="
         )
     return SigningKeys.of(text, "FLIP_WEBHOOK_SECRET")
-
-
-def check_positive(**numbers: object) -> None:
-    """Refuse what is no number of seconds above 0."""
-    for name, value in numbers.items():
-        if value is None:
-            raise InvalidArgumentError("is a number of seconds, not None", field=name)
-        check_seconds(value, field=name)

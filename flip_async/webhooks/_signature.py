@@ -3,12 +3,12 @@
 import base64
 import contextlib
 import hmac
-import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple, NoReturn, final
 
+from flip_async._checks import check_number, check_text, refuse
 from flip_async._secret import shape
 from flip_async.errors import (
     ConfigurationError,
@@ -170,7 +170,7 @@ def _header(headers: Mapping[str, str], name: str) -> str:
         if key.lower() != wanted:
             continue
         if not isinstance(value, str):
-            raise InvalidArgumentError(f"is a str, not {shape(value)}", field=f"headers[{key!r}]")
+            refuse(f"headers[{key!r}]", "a str", value)
         if found and value != found:
             raise MalformedWebhookHeaderError("is there twice, and differs", header=name)
         found = value
@@ -234,7 +234,7 @@ def sign(
     """
     keys = SigningKeys.of(secret)
     body = as_bytes(body)
-    if not _ID.fullmatch(_as_text(webhook_id, field="webhook_id")):
+    if not _ID.fullmatch(check_text(webhook_id, field="webhook_id")):
         raise InvalidArgumentError("is printable ASCII, up to 256 characters", field="webhook_id")
     sent_at = str(int(as_unix_s(timestamp, field="timestamp")))
     if not _SECONDS.fullmatch(sent_at):
@@ -247,22 +247,17 @@ def sign(
     }
 
 
-def _as_text(value: object, *, field: str) -> str:
-    if not isinstance(value, str):
-        raise InvalidArgumentError(f"is a str, not {shape(value)}", field=field)
-    return value
-
-
 def as_bytes(body: object) -> bytes:
     """The body, where it was not decoded: what was signed are its bytes."""
     if isinstance(body, bytes):
         return body
     if isinstance(body, bytearray | memoryview):
         return bytes(body)
-    raise InvalidArgumentError(
-        f"is the body as it came, in bytes, not {shape(body)}: what was decoded and encoded "
-        "again may differ from what was signed",
-        field="body",
+    return refuse(
+        "body",
+        "the body as it came, in bytes (what was decoded and encoded again may differ from what "
+        "was signed)",
+        body,
     )
 
 
@@ -272,10 +267,7 @@ def as_unix_s(moment: object, *, field: str) -> float:
         if moment.utcoffset() is None:
             raise InvalidArgumentError("has no time zone: give it one", field=field)
         return moment.timestamp()
-    if isinstance(moment, bool) or not isinstance(moment, int | float) or math.isnan(moment):
-        raise InvalidArgumentError(
-            f"is Unix time in seconds or a datetime, not {shape(moment)}", field=field
-        )
-    if abs(moment) >= 1e12:
+    seconds = check_number(moment, field=field, unit=" of seconds since 1970, or a datetime")
+    if abs(seconds) >= 1e12:
         raise InvalidArgumentError("is in seconds, not in milliseconds", field=field)
-    return float(moment)
+    return seconds

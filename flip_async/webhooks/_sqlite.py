@@ -6,11 +6,11 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from flip_async._checks import check_flag, check_seconds, refuse
 from flip_async._clock import Clock, SystemClock
 from flip_async._leases import Leases
-from flip_async._options import check_seconds
 from flip_async._storage import Format, Storage
-from flip_async.errors import ConfigurationError, InvalidArgumentError, StorageError
+from flip_async.errors import ConfigurationError, StorageError
 from flip_async.webhooks._inbox import Claim, InboxEntry, Letter
 
 logger: Final = logging.getLogger("flip_async.webhooks")
@@ -82,7 +82,7 @@ class SqliteInbox:
             wait that a killed process was handling.
 
     Raises:
-        InvalidArgumentError: A number is out of range.
+        InvalidArgumentError: A number is out of range, or another argument is of no use.
     """
 
     def __init__(
@@ -93,9 +93,10 @@ class SqliteInbox:
         lease_s: float = 30.0,
         clock: Clock | None = None,
     ) -> None:
+        if not isinstance(path, str | os.PathLike):
+            refuse("path", "a str or an os.PathLike", path)
         check_seconds(lease_s, field="lease_s")
-        if lease_s is None:
-            raise InvalidArgumentError("is a number of seconds, not None", field="lease_s")
+        check_flag(survive_power_cut, field="survive_power_cut")
         self._path: Final = path
         self._survive_power_cut: Final = survive_power_cut
         self._leases: Final = Leases("letters", lease_s)

@@ -1,12 +1,10 @@
 """`verify`: from a request of somebody to an event of Flip's."""
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from flip_async._checks import check_mapping, check_number
 from flip_async._clock import SystemClock
-from flip_async._secret import shape
-from flip_async.errors import InvalidArgumentError
 from flip_async.webhooks._events import AnyEvent, read_event
 from flip_async.webhooks._signature import (
     TOLERANCE_S,
@@ -49,8 +47,7 @@ def verify(
     check_tolerance(tolerance_s)
     keys = SigningKeys.of(secret)
     content = as_bytes(body)
-    if not isinstance(headers, Mapping):
-        raise InvalidArgumentError(f"is a mapping, not {shape(headers)}", field="headers")
+    check_mapping(headers, field="headers")
     now_s = SystemClock().wall() if now is None else as_unix_s(now, field="now")
     signed = check_signature(content, headers, keys, tolerance_s=tolerance_s, now_s=now_s)
     return read_event(signed, content)
@@ -58,6 +55,4 @@ def verify(
 
 def check_tolerance(value: object) -> None:
     """Refuse what is no finite number of seconds, at least 0: without an end, old ones pass."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < math.inf:  # type: ignore[operator]  # just checked
-        raise InvalidArgumentError("is a finite number of seconds, 0 or above", field="tolerance_s")
+    check_number(value, field="tolerance_s", at_least=0, unit=" of seconds")

@@ -136,12 +136,13 @@ async def test_a_client_that_was_never_used_does_not_warn() -> None:
     gc.collect()
 
 
-async def test_a_view_keeps_the_client_working(flip: FlipClient) -> None:
-    """And closing belongs to the client alone."""
-    sites = flip.sites
-    core = flip._session.core
-    del flip
+async def test_a_namespace_keeps_the_client_working(fake: FakeFlip) -> None:
+    """And the client is let go with the last of them."""
+    fake.valid = {"fl_your_api_key"}
+    sites = FlipClient(environment=PRODUCTION, api_key="fl_your_api_key", transport=fake).sites
     gc.collect()
 
     assert await sites.list() == []
-    await core.aclose()
+    with pytest.warns(ResourceWarning, match="unclosed Flip client"):
+        del sites
+        gc.collect()

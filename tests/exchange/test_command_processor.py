@@ -26,7 +26,7 @@ class CommandFlip(httpx.AsyncBaseTransport):
         self.rows: dict[str, dict[str, Any]] = {}
         self.acknowledged: list[tuple[str, str, str | None]] = []
         self.lists = 0
-        self.next_list_answers: deque[httpx.Response | Exception] = deque()
+        self.next_list_answers: deque[httpx.Response | BaseException] = deque()
         self.next_answers: deque[httpx.Response | Exception] = deque()
         self.patch_gate: asyncio.Event | None = None
         self.when_patched: Callable[[dict[str, Any]], None] | None = None
@@ -75,8 +75,8 @@ class CommandFlip(httpx.AsyncBaseTransport):
         return httpx.Response(200, json=row)
 
     @staticmethod
-    def _give(answer: httpx.Response | Exception) -> httpx.Response:
-        if isinstance(answer, Exception):
+    def _give(answer: httpx.Response | BaseException) -> httpx.Response:
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 
@@ -172,7 +172,7 @@ async def test_a_command_that_failed_is_acknowledged_at_once_with_its_reason(
 
 @pytest.mark.parametrize("status", ["OK", "PENDING", "FAILED", "", None, 5])
 def test_a_command_fails_in_one_of_two_ways(status: Any) -> None:
-    with pytest.raises(errors.InvalidArgumentError, match="FAILED_OFFLINE or FAILED_FAULT"):
+    with pytest.raises(errors.InvalidArgumentError, match="FAILED_OFFLINE, FAILED_FAULT"):
         CommandFailed(status)
     with pytest.raises(errors.InvalidArgumentError, match="reason"):
         CommandFailed("FAILED_FAULT", 5)  # type: ignore[arg-type]
@@ -614,6 +614,29 @@ async def test_a_list_that_fails_is_asked_for_again_when_the_server_wants_it(
     assert len(device.handled) == 1
 
 
+@pytest.mark.parametrize("bug", [RuntimeError("a bug"), asyncio.CancelledError("a bug")], ids=repr)
+async def test_a_bug_in_one_list_ends_no_polling_and_is_logged(
+    flip: FlipClient,
+    server: CommandFlip,
+    device: Device,
+    clock: ManualClock,
+    bug: BaseException,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Only closing ends it [B3]; the pauses grow where polling is quicker than they are."""
+    server.next_list_answers += [bug] * 4
+    server.change()
+    async with make(device, clock, poll_every_s=0.1).running(flip):
+        await clock.pass_time(0.6)
+        assert server.lists == 1
+        await clock.pass_time(0.75 + 1.5 + 3 + 6)
+        assert server.lists >= 5
+
+    assert len(device.handled) == 1
+    assert caplog.text.count("commands cannot be listed, again in") == 4
+    assert f"{type(bug).__name__}: a bug" in caplog.text
+
+
 async def test_a_worker_runs_until_its_client_is_closed(
     server: CommandFlip, device: Device, clock: ManualClock
 ) -> None:
@@ -685,6 +708,40 @@ async def test_what_a_function_for_the_begin_raises_lets_the_webhook_come_again(
         await processor.handle(event(row, "command.ended"))
 
     assert calls == ["c", "c"]
+
+
+async def test_a_cancelled_error_from_within_is_a_failure_of_the_function(
+    flip: FlipClient, device: Device, clock: ManualClock
+) -> None:
+    """Whoever waits for it is not cancelled, and must not be told so [B1]."""
+    calls: list[str] = []
+
+    async def started(command: Command) -> None:
+        calls.append(command.id)
+        if len(calls) == 1:
+            raise asyncio.CancelledError
+
+    row = command_row(id="c")
+    async with (processor := make(device, clock, on_started=started)).running(flip):
+        with pytest.raises(Exception, match="let a CancelledError out"):
+            await processor.handle(event(row, "command.started"))
+        await processor.handle(event(row, "command.started"))
+
+    assert calls == ["c", "c"]
+
+
+async def test_whoever_waits_for_a_function_that_leaving_cuts_off_is_told_so(
+    flip: FlipClient, device: Device, clock: ManualClock
+) -> None:
+    async def started(command: Command) -> None:
+        await asyncio.Event().wait()
+
+    async with (processor := make(device, clock, on_started=started)).running(flip):
+        done = begin(processor, command_row(id="c"), event_type="command.started")
+        await settle()
+
+    with pytest.raises(errors.ClientClosedError, match="stopped before webhook w"):
+        await done
 
 
 # Life
@@ -842,11 +899,11 @@ def test_a_number_out_of_range_is_named(
 
 
 def test_functions_that_would_block_are_refused(device: Device) -> None:
-    with pytest.raises(errors.ConfigurationError, match="on_command is an `async def`"):
+    with pytest.raises(errors.InvalidArgumentError, match="on_command: is an `async def`"):
         CommandProcessor(print)  # type: ignore[arg-type]
-    with pytest.raises(errors.ConfigurationError, match="on_started"):
+    with pytest.raises(errors.InvalidArgumentError, match="on_started"):
         CommandProcessor(device, on_started=print)  # type: ignore[arg-type]
-    with pytest.raises(errors.ConfigurationError, match="on_unacknowledged"):
+    with pytest.raises(errors.InvalidArgumentError, match="on_unacknowledged"):
         CommandProcessor(device, on_unacknowledged=5)  # type: ignore[arg-type]
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from flip_async import PRODUCTION, ApiKeyAuth, FlipClient, SiteTokenAuth
-from flip_async._http._runtime import SiteTokens
+from flip_async._auth._site_auths import SiteAuths
 from flip_async.errors import (
     NotFoundError,
     ServerError,
@@ -21,6 +21,7 @@ from tests.support import API, START, FakeFlip, ManualClock
 
 KEY = "fl_your_api_key"
 SITE_URL = "/v1/site/hh-1042"
+SITE = {"id": "a", "created_at": "2025-01-01T00:00:00Z", "updated_at": "2025-01-01T00:00:00Z"}
 
 
 def iso(seconds_from_start: float) -> str:
@@ -50,7 +51,7 @@ class SiteHost(httpx.AsyncBaseTransport):
             headers = {} if self.date is None else {"Date": self.date}
             return httpx.Response(200, json=body, headers=headers)
         self.carried.append(request.headers["Authorization"])
-        return httpx.Response(200)
+        return httpx.Response(200, json=SITE)
 
 
 @pytest.fixture
@@ -222,27 +223,31 @@ async def test_asking_for_the_same_site_again_costs_nothing(
     host: SiteHost, clock: ManualClock
 ) -> None:
     async with FlipClient(environment=PRODUCTION, api_key=KEY, transport=host, clock=clock) as flip:
-        tokens = flip._session.core.site_tokens
-        auth = flip._session.auth
-        assert tokens.get("a", auth) is tokens.get("a", auth)
-        assert tokens.get("a", auth) is not tokens.get("b", auth)
-        assert tokens.get("a", auth) is not tokens.get("a", ApiKeyAuth(KEY))
+        other = flip.with_options(api_key="fl_your_other_key")
+        for view in (flip.site("a"), flip.site("a"), flip.site("b"), other.site("a")):
+            await view.get()
+
+    assert [request.url.path[-1] for request in host.asked] == ["a", "b", "a"]
 
 
 async def test_a_million_sites_do_not_fill_the_memory(host: SiteHost, clock: ManualClock) -> None:
     """Expired ones go first; one that a view holds stays the same."""
-    async with FlipClient(environment=PRODUCTION, api_key=KEY, transport=host, clock=clock) as flip:
-        core, auth = flip._session.core, flip._session.auth
-        tokens = SiteTokens(core, kept=100)
-        held = tokens.get("held", auth)
-        living = tokens.get("living", auth)
+    auth = ApiKeyAuth(KEY)
+    async with httpx.AsyncClient(transport=host) as http:
+
+        def make(site_id: str, auth: httpx.Auth, store: object) -> SiteTokenAuth:
+            return SiteTokenAuth(site_id, auth=auth, http_client=http, clock=clock)
+
+        auths = SiteAuths(make, kept=100)
+        held = auths.get("held", auth)
+        living = auths.get("living", auth)
         await living.token()
         for number in range(2000):
-            tokens.get(f"site-{number}", auth)
+            auths.get(f"site-{number}", auth)
 
-        assert len(tokens._recent) <= 110
-        assert tokens.get("held", auth) is held
-        assert ("living") in {site_id for _, site_id in tokens._recent}
+        assert len(auths) <= 110
+        assert auths.get("held", auth) is held
+        assert "living" in auths
 
 
 async def test_a_401_to_a_site_token_takes_another(

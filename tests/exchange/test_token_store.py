@@ -1,14 +1,12 @@
 """Tokens that outlive one auth object: the protocol, and the one in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 
 from flip_async import ClientCredentialsAuth, MemoryTokenStore, Token, TokenStore
-from tests.support import CLIENT_ID, CLIENT_SECRET, FakeFlip, ManualClock, make_token
+from tests.support import CLIENT_ID, CLIENT_SECRET, FakeFlip, ManualClock, make_token, settle
 
 
 def auth_with(
@@ -30,7 +28,9 @@ async def test_two_auths_share_one_token(
     store = MemoryTokenStore()
     auths = [auth_with(store, token_http, clock) for _ in range(20)]
 
-    values = await asyncio.gather(*(value(auth) for auth in auths))
+    waiting = asyncio.gather(*(value(auth) for auth in auths))
+    await clock.pass_time(1)
+    values = await waiting
 
     assert set(values) == {"at_1"}
     assert fake.tokens_asked == 1
@@ -99,18 +99,19 @@ class BrokenStore:
     async def save(self, key: str, token: Token) -> None:
         self._fail("save")
 
-    @asynccontextmanager
-    async def lock(self, key: str) -> AsyncIterator[None]:
-        self._fail("lock")
-        yield
-        self._fail("unlock")
+    async def acquire(self, key: str, *, owner: str, lease_s: float) -> bool:
+        self._fail("acquire")
+        return True
+
+    async def release(self, key: str, *, owner: str) -> None:
+        self._fail("release")
 
     def _fail(self, where: str) -> None:
         if where == self.where:
             raise ConnectionError(where)
 
 
-@pytest.mark.parametrize("where", ["lock", "load", "save", "unlock"])
+@pytest.mark.parametrize("where", ["acquire", "load", "save", "release"])
 async def test_a_store_that_is_down_costs_no_request(
     token_http: httpx.AsyncClient,
     fake: FakeFlip,
@@ -122,6 +123,7 @@ async def test_a_store_that_is_down_costs_no_request(
     auth = auth_with(BrokenStore(where), token_http, clock)
 
     assert await value(auth) == "at_1"
+    await settle()
 
     assert fake.tokens_asked == 1
     assert "the token store failed (ConnectionError)" in caplog.text
@@ -134,7 +136,9 @@ def test_the_store_serves_loops_one_after_the_other(fake: FakeFlip, clock: Manua
     async def main() -> list[str]:
         async with httpx.AsyncClient(transport=fake) as http:
             auths = [auth_with(store, http, clock) for _ in range(5)]
-            return list(await asyncio.gather(*(value(auth) for auth in auths)))
+            waiting = asyncio.gather(*(value(auth) for auth in auths))
+            await clock.pass_time(1)
+            return list(await waiting)
 
     assert asyncio.run(main()) == asyncio.run(main())
     assert fake.tokens_asked == 1

@@ -12,7 +12,7 @@ import pytest
 
 from flip_async import SANDBOX, UNSET, FlipClient, errors
 from flip_async.models import TelemetryPoint, TelemetryResult
-from flip_async.telemetry import MemoryOutbox, TelemetryUploader
+from flip_async.telemetry import Entry, MemoryOutbox, TelemetryUploader
 from tests.support import ManualClock, settle
 from tests.support.telemetry import TelemetryServer, flowing, number_of, point
 
@@ -353,11 +353,16 @@ async def test_a_rejection_that_nobody_listens_to_is_logged(
     assert "2 points were rejected, the first of them: Unknown device" in caplog.text
 
 
+@pytest.mark.parametrize("trouble", [ZeroDivisionError(), asyncio.CancelledError()], ids=repr)
 async def test_a_retry_rule_that_fails_rejects_the_point(
-    flip: FlipClient, server: TelemetryServer, told: Told, caplog: pytest.LogCaptureFixture
+    flip: FlipClient,
+    server: TelemetryServer,
+    told: Told,
+    trouble: BaseException,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def retry(point: TelemetryPoint, result: TelemetryResult) -> bool:
-        raise ZeroDivisionError
+        raise trouble
 
     server.fails = lambda row: "no"
     async with flip.telemetry.uploader(retry_point=retry, **told.callbacks()) as uploader:
@@ -741,6 +746,40 @@ async def test_a_bug_looks_like_a_bug(
             assert isinstance(stopped.value.__cause__, ZeroDivisionError)
 
     assert list(caught.value.points) == points(1000)
+
+
+class BuggyOutbox(MemoryOutbox):
+    """A user's, that fails now and then."""
+
+    def __init__(self, *bugs: BaseException) -> None:
+        super().__init__()
+        self.bugs = list(bugs)
+
+    async def claim(self, most: int) -> Sequence[Entry]:
+        if self.bugs:
+            raise self.bugs.pop()
+        return await super().claim(most)
+
+
+@pytest.mark.parametrize("bug", [RuntimeError("a bug"), asyncio.CancelledError("a bug")], ids=repr)
+async def test_a_bug_in_one_round_does_not_end_the_sending(
+    flip: FlipClient,
+    server: TelemetryServer,
+    clock: ManualClock,
+    bug: BaseException,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Only closing ends it [B3], and nothing runs in circles meanwhile."""
+    outbox = BuggyOutbox(bug, bug)
+    async with flip.telemetry.uploader(outbox=outbox) as uploader:
+        await uploader.add_many(points(1000))
+        await clock.pass_time(0.9)
+        assert len(outbox.bugs) == 1
+        await clock.pass_time(1.2)
+        assert server.numbers() == list(range(1000))
+
+    assert caplog.text.count("the outbox cannot be used, again in 1 s") == 2
+    assert "a bug" in caplog.text
 
 
 async def test_an_uploader_is_used_with_a_context_once(flip: FlipClient) -> None:

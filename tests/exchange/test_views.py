@@ -2,14 +2,16 @@
 
 import asyncio
 import gc
+import weakref
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
 from flip_async import ApiKeyAuth, FlipClient, MemoryTokenStore, Retries, SandboxClient, errors
-from tests.support import ManualClock, json_of
+from tests.support import START, ManualClock, json_of, settle
 
 KEY, OTHER_KEY = "fl_your_api_key", "fl_your_other_key"
 
@@ -28,6 +30,9 @@ class Api(httpx.AsyncBaseTransport):
             return httpx.Response(
                 200, json={"access_token": "at", "token_type": "Bearer", "expires_in": 60}
             )
+        if request.url.path.startswith("/v1/auth/site/"):
+            expires_at = datetime.fromtimestamp(START.wall_s + 3600, UTC).isoformat()
+            return httpx.Response(200, json={"site_access_token": "st", "expires_at": expires_at})
         return httpx.Response(self.status, json=[])
 
     @property
@@ -90,15 +95,41 @@ async def test_a_view_may_have_another_credential(flip: SandboxClient, api: Api)
         f"Bearer {OTHER_KEY}",
         f"Bearer {KEY}",
     ]
-    assert len(flip._session.core.owned_auths) == 3
-    auth = view.auth
+    auth, dropped = view.auth, weakref.ref(oauth.auth)
     assert isinstance(auth, ApiKeyAuth)
     del oauth
     gc.collect()
-    assert len(flip._session.core.owned_auths) == 2
+    assert dropped() is None
     await flip.aclose()
     with pytest.raises(errors.ClientClosedError):
         await auth.token()
+
+
+@pytest.mark.parametrize("credential", ["api_key", "auth"])
+async def test_a_store_beside_a_key_shares_the_tokens_of_sites(
+    api: Api, clock: ManualClock, credential: str
+) -> None:
+    """With clients and views of the same credential, and with nobody else's."""
+    store = MemoryTokenStore()
+
+    def given(key: str) -> dict[str, Any]:
+        return {credential: key if credential == "api_key" else ApiKeyAuth(key)}
+
+    async with (
+        SandboxClient(**given(KEY), transport=api, clock=clock, token_store=store) as one,
+        SandboxClient(api_key=OTHER_KEY, transport=api, clock=clock) as other,
+    ):
+        same = other.with_options(**given(KEY), token_store=store)
+        another = other.with_options(**given(OTHER_KEY), token_store=store)
+        for flip in (one, same, another):
+            await flip.site("hh-1042").devices.list()
+            await settle()
+
+    asked = [request for request in api.requests if request.url.path.startswith("/v1/auth/")]
+    assert [request.headers["Authorization"] for request in asked] == [
+        f"Bearer {KEY}",
+        f"Bearer {OTHER_KEY}",
+    ]
 
 
 async def test_closing_a_view_closes_nothing(flip: SandboxClient) -> None:
@@ -115,8 +146,9 @@ async def test_closing_a_view_closes_nothing(flip: SandboxClient) -> None:
     [
         ({"timeout": -1}, errors.InvalidArgumentError),
         ({"deadline_s": "x"}, errors.InvalidArgumentError),
-        ({"retries": 3}, errors.ConfigurationError),
-        ({"auth": 3}, errors.ConfigurationError),
+        ({"retries": 3}, errors.InvalidArgumentError),
+        ({"retries": None}, errors.InvalidArgumentError),
+        ({"auth": 3}, errors.InvalidArgumentError),
         ({"client_id": "id"}, errors.ConfigurationError),
         ({"api_key": "a\nb"}, errors.ConfigurationError),
         ({"scope": "a"}, errors.ConfigurationError),

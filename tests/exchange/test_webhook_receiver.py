@@ -30,6 +30,7 @@ class Recorder:
         self.seen: list[str] = []
         self.gate: asyncio.Event | None = None
         self.fail_times = 0
+        self.trouble: BaseException = ValueError("the handler's own trouble")
         self.cancelled = 0
 
     async def __call__(self, event: EnrollmentEvent) -> None:
@@ -42,7 +43,7 @@ class Recorder:
                 raise
         if self.fail_times:
             self.fail_times -= 1
-            raise ValueError("the handler's own trouble")
+            raise self.trouble
 
 
 @pytest.fixture
@@ -121,6 +122,17 @@ async def test_a_handler_that_fails_runs_again_with_the_re_delivery(
     assert recorder.seen == ["a"] * 3
     assert caplog.text.count("ValueError: the handler's own trouble") == 2
     assert (await deliver(receiver)).reason is None
+
+
+async def test_a_cancelled_error_from_within_is_a_failure_of_the_handler(
+    receiver: WebhookReceiver, recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The receiver is not closing, and nobody gave the handler up [B1]."""
+    recorder.fail_times, recorder.trouble = 1, asyncio.CancelledError()
+
+    assert await deliver(receiver) == Reply(500, "the handler failed")
+    assert "webhook a (enrollment.updated): its handler failed" in caplog.text
+    assert (await deliver(receiver)).status == 204
 
 
 async def test_a_reply_does_not_show_what_the_handler_raised(
@@ -430,9 +442,9 @@ def test_a_handler_that_would_block_is_refused() -> None:
     async def fine(event: object, more: int) -> None: ...
 
     for wrong in (blocking, functools.partial(blocking), 5, Recorder):
-        with pytest.raises(errors.ConfigurationError, match="async def"):
+        with pytest.raises(errors.InvalidArgumentError, match="async def"):
             Handlers().on("enrollment.updated")(wrong)  # type: ignore[type-var]
-        with pytest.raises(errors.ConfigurationError, match="async def"):
+        with pytest.raises(errors.InvalidArgumentError, match="async def"):
             Handlers().on_unknown(wrong)  # type: ignore[type-var]
     assert Handlers().on("enrollment.updated")(functools.partial(fine, more=1))
 

@@ -11,6 +11,7 @@ from flip_async._endpoint import Endpoint
 from flip_async.emulator import Emulator
 
 ROOT = Path(__file__).parents[2]
+SISTER_APIS = {"aggregator", "utility"}  # Table 3 has none of theirs, the emulator serves none
 
 # Table 3 of the API's reference.
 REFERENCE = {
@@ -48,6 +49,7 @@ def endpoints() -> list[Endpoint[object]]:
     modules = [_site_token] + [
         importlib.import_module(f"flip_async._resources.{module.name}")
         for module in pkgutil.iter_modules(flip_async._resources.__path__)
+        if module.name not in SISTER_APIS
     ]
     found = {
         (value.method, value.path): value

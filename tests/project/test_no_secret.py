@@ -5,15 +5,33 @@ import logging
 import pickle
 
 import attrs
+import httpx
 import pytest
 
-from flip_async import ApiKeyAuth, ClientCredentialsAuth, FlipClient, SandboxClient, SiteTokenAuth
-from flip_async._clients._config import Credentials
+from flip_async import (
+    PRODUCTION,
+    ApiKeyAuth,
+    ClientCredentialsAuth,
+    FlipClient,
+    MemoryTokenStore,
+    RetryEvent,
+    SandboxClient,
+    SiteTokenAuth,
+)
+from flip_async._auth._decisions import Obtained
+from flip_async._auth._lifecycle import Lifecycle
+from flip_async._auth._site_token_endpoint import SiteTokenEndpoint
+from flip_async._auth._store import StoredTokens
+from flip_async._auth._token_endpoint import TokenEndpoint
+from flip_async._clients._config import Credentials, Variables
+from flip_async._environment import Origin
+from flip_async._http._runtime import Outlet
 from flip_async._secret import Secret, scrub, shape
+from flip_async._transport._roads import through_client
 from flip_async.emulator import Emulator
 from flip_async.fastapi import webhook_router
 from flip_async.webhooks import Handlers, SigningKeys, WebhookReceiver
-from tests.support import make_token
+from tests.support import START, ManualClock, make_token
 
 KEY = "fl_public_your_secret_key"
 SIGNING_KEY = "whsec_eW91cl9zaWduaW5nX2tleQ=="
@@ -22,7 +40,13 @@ SECRETS = (KEY, "your_client_secret", "at_secret_token", SIGNING_KEY, "your_sign
 
 def things() -> list[object]:
     key, oauth = ApiKeyAuth(KEY), ClientCredentialsAuth("your_client_id", "your_client_secret")
-    token = make_token("at_secret_token")
+    token, store, clock = make_token("at_secret_token"), MemoryTokenStore(), ManualClock()
+    life = Lifecycle()
+    life.refreshed(token, START, START)
+    http = httpx.AsyncClient(
+        auth=("user", "your_client_secret"), headers={"Authorization": f"Bearer {KEY}"}
+    )
+    site = SandboxClient(api_key=KEY, token_store=store).site("hh-1")
     return [
         key,
         oauth,
@@ -33,11 +57,38 @@ def things() -> list[object]:
         Credentials(client_id="a", client_secret="your_client_secret"),
         SandboxClient(api_key=KEY),
         SandboxClient(client_id="a", client_secret="your_client_secret"),
-        SandboxClient(api_key=KEY).site("hh-1"),
+        SandboxClient(api_key=KEY).with_options(api_key=f"{KEY}2"),
+        site,
         SandboxClient(api_key=KEY).sites,
-        oauth._endpoint,
-        oauth._supply.life,
-        key._supply.life,
+        Variables({"FLIP_API_KEY": KEY, "FLIP_CLIENT_SECRET": "your_client_secret"}),
+        Variables({"FLIP_API_KEY": KEY}).secret("FLIP_API_KEY"),
+        TokenEndpoint(
+            httpx.URL(PRODUCTION.token_url),
+            client_id="your_client_id",
+            client_secret=Secret("your_client_secret"),
+            scope=None,
+            client_auth="client_secret_basic",
+            default_lifetime_s=300,
+            http_client=http,
+            clock=clock,
+        ),
+        SiteTokenEndpoint(
+            "hh-1",
+            Origin("https", b"api.flip.energy", None),
+            sign=key.send_signed,
+            owner=key.identity,
+            http_client=http,
+            clock=clock,
+        ),
+        Outlet(send=through_client(http), http=http, user_http=http, carries_tokens=True),
+        StoredTokens(store, key.identity, clock),
+        key.identity,
+        oauth.identity,
+        life,
+        life.decide(START),
+        life.replaced,
+        Obtained(token, START),
+        RetryEvent(method="GET", path="/v1/sites", attempt=1, reason="503", pause_s=0.5),
         SigningKeys.of(SIGNING_KEY),
         WebhookReceiver(Handlers(), secret=SIGNING_KEY),
         webhook_router(secret=SIGNING_KEY),
@@ -48,9 +99,7 @@ def things() -> list[object]:
 def test_no_repr_and_no_text_shows_it(thing: object) -> None:
     shown = f"{thing!r} {thing!s} {[thing]!r} {thing}"
     if attrs.has(type(thing)):
-        shown += (
-            repr(attrs.asdict(thing, recurse=False)) if not isinstance(thing, Credentials) else ""
-        )
+        shown += repr(attrs.asdict(thing, recurse=False))
 
     for secret in SECRETS:
         assert secret not in shown
@@ -71,6 +120,18 @@ def test_none_of_them_is_pickled(thing: object) -> None:
     """A pickle is a file that somebody else may read."""
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(thing)
+
+
+def test_the_token_at_hand_shows_no_header() -> None:
+    """It keeps the whole line for the requests that ask for it."""
+    life = Lifecycle()
+    life.refreshed(make_token("at_secret_token"), START, START)
+
+    held = life.fresh(*START)
+
+    assert held is not None
+    assert "at_secret_token" in held.authorization
+    assert "at_secret_token" not in repr(held)
 
 
 def test_a_secret_behaves_like_its_text_and_hides_it() -> None:

@@ -27,7 +27,7 @@ PUBLIC = [
 DOCUMENTED = {
     "PRODUCTION", "SANDBOX", "UNSET", "ApiKeyAuth", "ClientCredentialsAuth", "Environment",
     "FlipClient", "MemoryTokenStore", "Pages", "ProductionClient", "RefreshEvent", "Retries",
-    "SandboxClient", "SiteTokenAuth", "Token", "TokenStore", "errors", "__version__",
+    "RetryEvent", "SandboxClient", "SiteTokenAuth", "Token", "TokenStore", "errors", "__version__",
     "AggregatorClient", "UtilityClient",
 }  # fmt: skip
 

@@ -11,8 +11,7 @@ from typing import Any
 import httpx
 
 from flip_async import Token
-from flip_async._clock import Instant
-from flip_async._secret import Secret
+from flip_async._clock import Instant, SystemClock, Timer
 
 START = Instant(1_000.0, 1_750_000_000.0)
 API = "https://api.flip.energy"
@@ -93,6 +92,35 @@ class ManualClock:
         await settle()
 
 
+class HurriedClock:
+    """The machine's clocks, which a test may move forward beside real time."""
+
+    def __init__(self) -> None:
+        self._ahead_s = 0.0
+        self._real = SystemClock()
+
+    def move(self, seconds: float) -> None:
+        self._ahead_s += seconds
+
+    def monotonic(self) -> float:
+        return self._real.monotonic() + self._ahead_s
+
+    def wall(self) -> float:
+        return self._real.wall() + self._ahead_s
+
+    def now(self) -> Instant:
+        return Instant(self.monotonic(), self.wall())
+
+    def random(self) -> float:
+        return self._real.random()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._real.sleep(seconds)
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        return self._real.call_later(seconds, callback)
+
+
 async def settle() -> None:
     """Let every task run until it waits for something that only the test can give."""
     for _ in range(60):
@@ -100,7 +128,7 @@ async def settle() -> None:
 
 
 def make_token(value: str = "at_one", *, lifetime_s: float = 100.0) -> Token:
-    return Token(access_token=Secret(value), issued_at=START.wall_s, lifetime_s=lifetime_s)
+    return Token(access_token=value, issued_at=START.wall_s, lifetime_s=lifetime_s)
 
 
 def token_answer(value: str, **fields: Any) -> httpx.Response:

@@ -12,6 +12,7 @@ import pytest
 
 from flip_async import _storage, errors
 from flip_async.webhooks import (
+    Claim,
     EnrollmentEvent,
     Handlers,
     InboxEntry,
@@ -31,13 +32,14 @@ class Recorder:
         self.seen: list[str] = []
         self.gate: asyncio.Event | None = None
         self.fail: Callable[[str], bool] = lambda webhook_id: False
+        self.trouble: BaseException = ValueError("not now")
 
     async def __call__(self, event: EnrollmentEvent) -> None:
         self.seen.append(event.webhook_id)
         if self.gate is not None:
             await self.gate.wait()
         if self.fail(event.webhook_id):
-            raise ValueError("not now")
+            raise self.trouble
 
 
 @pytest.fixture
@@ -140,6 +142,19 @@ async def test_a_handler_that_fails_is_tried_again(
 
     assert Counter(recorder.seen) == {"a": 2, "b": 1}
     assert "webhook a: its handler failed, again in" in caplog.text
+
+
+async def test_a_cancelled_error_from_within_is_a_failure_of_the_handler(
+    receiver: WebhookReceiver, recorder: Recorder, path: Path
+) -> None:
+    """Else the webhook would stay claimed, and be handled by nobody [B1]."""
+    recorder.fail = lambda webhook_id: len(recorder.seen) == 1
+    recorder.trouble = asyncio.CancelledError()
+
+    await deliver(receiver, "a")
+    await until(lambda: rows(path)[0][1:3] == (1, 1))
+
+    assert recorder.seen == ["a", "a"]
 
 
 async def test_what_fails_for_a_day_is_given_up_and_told(recorder: Recorder, path: Path) -> None:
@@ -313,6 +328,36 @@ async def test_a_disk_that_fails_for_a_while_costs_no_second_run(
 
     await until(lambda: rows(path)[0][1] == 1)
     assert recorder.seen == ["a"]
+
+
+@pytest.mark.parametrize("bug", [RuntimeError("a bug"), asyncio.CancelledError("a bug")], ids=repr)
+async def test_a_bug_in_one_round_does_not_end_the_reading(
+    recorder: Recorder, path: Path, bug: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An inbox may be a user's; only closing ends its reading [B3]."""
+
+    class Buggy(SqliteInbox):
+        async def claim(self, most: int) -> Claim:
+            if bugs:
+                raise bugs.pop()
+            return await super().claim(most)
+
+    bugs = [bug]
+    handlers = Handlers()
+    handlers.on("enrollment.updated")(recorder)
+    async with WebhookReceiver(handlers, secret=SECRET, inbox=Buggy(path)) as receiver:
+        await deliver(receiver, "a")
+        await until(lambda: rows(path)[0][1] == 1)
+
+    assert recorder.seen == ["a"]
+    assert caplog.text.count("the inbox cannot be used, again in 1 s") == 1
+    assert "a bug" in caplog.text
+
+
+@pytest.mark.parametrize("path", [None, 5, b"inbox.db"])
+def test_a_path_that_is_none_is_named(path: Any) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match="^path: is a str or an os.PathLike"):
+        SqliteInbox(path)
 
 
 async def test_a_file_of_something_else_is_refused(recorder: Recorder, path: Path) -> None:

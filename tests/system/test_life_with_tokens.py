@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
+from typing import Any
 
 import httpx
 import pytest
 
 from flip_async import ClientCredentialsAuth, FlipClient, errors
 from flip_async.emulator import Emulator
-from tests.support import settle
+from tests.support import HurriedClock, settle
 from tests.support.threads import ThreadedEmulator
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -18,12 +19,12 @@ async def sites(flip: FlipClient) -> list[str]:
     return [site.id for site in await flip.sites.list(max_items=1)]
 
 
-def auth_for(emulator: Emulator, **options: float) -> ClientCredentialsAuth:
+def auth_for(emulator: Emulator, **options: Any) -> ClientCredentialsAuth:
     return ClientCredentialsAuth(
         emulator.client_id,
         emulator.client_secret,
         token_url=f"{emulator.oauth_url}/token",
-        **options,  # type: ignore[arg-type]
+        **options,
     )
 
 
@@ -50,8 +51,8 @@ async def test_200_requests_live_through_a_revoked_token(socket_emulator: Emulat
 
 async def test_no_request_waits_for_a_refresh_after_the_first(socket_emulator: Emulator) -> None:
     """While the token host is held, requests go on with the token at hand [A3]."""
-    held = asyncio.Event()
-    auth = auth_for(socket_emulator, refresh_ratio=0.0001)
+    held, clock = asyncio.Event(), HurriedClock()
+    auth = auth_for(socket_emulator, refresh_ratio=0.0001, clock=clock)
     flip = FlipClient(environment=socket_emulator.environment, auth=auth)
     async with auth, flip:
         socket_emulator.token_lifetime_s = 100
@@ -62,7 +63,7 @@ async def test_no_request_waits_for_a_refresh_after_the_first(socket_emulator: E
             socket_emulator.fail_next(path="/token", until=held)
             while socket_emulator.count("POST", "/token") == asked:
                 await sites(flip)  # none of them waits, or this would never end
-                auth._supply.life._unasked_at = 0.0  # the distance that a test need not wait for
+                clock.move(10)  # the distance between two refreshes that nobody waits for
             assert await asyncio.gather(*(sites(flip) for _ in range(50))) == [[]] * 50
             held.set()
             await settle()
@@ -75,12 +76,13 @@ async def test_a_token_host_that_is_down_for_a_while_costs_no_request(
 ) -> None:
     """After 80 %: no failure, and a handful of tries [A4]."""
     socket_emulator.token_lifetime_s = 50
-    auth = auth_for(socket_emulator, refresh_ratio=0.0001)
+    clock = HurriedClock()
+    auth = auth_for(socket_emulator, refresh_ratio=0.0001, clock=clock)
     flip = FlipClient(environment=socket_emulator.environment, auth=auth)
     async with auth, flip:
         await sites(flip)
         socket_emulator.fail_next(None, path="/token", cut="before")
-        auth._supply.life._unasked_at = 0.0
+        clock.move(10)
 
         for _ in range(10):
             assert await asyncio.gather(*(sites(flip) for _ in range(30))) == [[]] * 30

@@ -207,10 +207,8 @@ async def test_programs_are_asked_for_with_numbers_that_can_be(flip: FlipClient)
     with pytest.raises(errors.UnprocessableEntityError):
         await flip.programs.list(device_type="BATTERY", total_capacity_wh=1, total_power_w=-1)
     assert await flip.site("hh-1").programs.list(zip_code="10001", device_type="BATTERY") == []
-    first = (
-        await flip.site("hh-1")
-        .programs.list(zip_code="88800", device_type="BATTERY", limit=1)
-        .collect(max_items=1)
+    first = await flip.site("hh-1").programs.list(
+        zip_code="88800", device_type="BATTERY", limit=1, max_items=1
     )
     assert len(first) == 1
 
@@ -227,7 +225,7 @@ async def test_the_answer_as_it_came_stands_beside_the_model(flip: FlipClient) -
     site, response = await flip.with_raw_response(flip.site("hh-1").get())
     assert (site.id, response.json()["id"]) == ("hh-1", "hh-1")
 
-    rows, response = await flip.with_raw_response(flip.sites.list().collect(max_items=1))
+    rows, response = await flip.with_raw_response(flip.sites.list(max_items=1).collect())
     assert len(rows) == len(response.json()) == 1
 
     async def nothing() -> None:

@@ -247,6 +247,12 @@ def test_wrong_options_are_refused_at_once(path: Path, options: Any) -> None:
         SqliteOutbox(path, **options)
 
 
+@pytest.mark.parametrize("path", [None, 5, b"outbox.db"])
+def test_a_path_that_is_none_is_named(path: Any) -> None:
+    with pytest.raises(errors.InvalidArgumentError, match="^path: is a str or an os.PathLike"):
+        SqliteOutbox(path)
+
+
 async def test_nothing_is_safe_at_once_on_a_disk(flip: FlipClient, path: Path) -> None:
     async with flip.telemetry.uploader(outbox=SqliteOutbox(path)) as uploader:
         with pytest.raises(errors.ConfigurationError, match="await add"):

@@ -85,8 +85,8 @@ async def oem_api(flip: ProductionClient, enrollment: EnrollmentCreate) -> None:
     assert_type(await flip.sessions.create("hh-1"), PortalSession)
     assert_type(
         await flip.programs.list(
-            device_type="BATTERY", total_capacity_wh=1, total_power_w=1
-        ).collect(max_items=3),
+            device_type="BATTERY", total_capacity_wh=1, total_power_w=1, max_items=3
+        ).collect(),
         list[Program],
     )
     site = flip.site("hh-1")

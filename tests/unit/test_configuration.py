@@ -100,21 +100,10 @@ def test_an_argument_is_used_alone_whatever_the_variables_hold(
         ({}, {"client_id": "id", "client_secret": "s", "scope": 'a"b'}, ["scope"]),
         ({}, {"client_id": "id", "client_secret": "s", "scope": []}, ["scope is empty"]),
         ({}, {"client_id": "id", "client_secret": "s", "scope": [3]}, ["scope is a str, not int"]),
-        (
-            {},
-            {"auth": ("user", "password")},
-            ["auth is an instance of httpx.Auth, not of builtins.tuple"],
-        ),
-        (
-            {},
-            {"api_key": KEY, "http_client": httpx.Client()},
-            ["http_client is an instance of httpx.AsyncClient"],
-        ),
-        ({}, {"api_key": KEY, "transport": httpx.HTTPTransport()}, ["AsyncBaseTransport"]),
-        ({}, {"api_key": KEY, "retries": 0}, ["retries is an instance of"]),
-        ({}, {"api_key": KEY, "retries": 3}, ["retries is an instance of", "not of builtins.int"]),
-        ({}, {"api_key": KEY, "token_store": MemoryTokenStore()}, ["token_store="]),
-        ({}, {"auth": httpx.Auth(), "token_store": MemoryTokenStore()}, ["token_store="]),
+        ({}, {"api_key": f'"{KEY}"'}, ["api_key is in quotes"]),
+        ({"FLIP_API_KEY": f"'{KEY}'"}, {}, ["in quotes"]),
+        ({}, {"client_id": '"id"', "client_secret": "s"}, ["client_id is in quotes"]),
+        ({}, {"client_id": "id", "client_secret": "'s'"}, ["client_secret is in quotes"]),
         (
             {},
             {
@@ -143,6 +132,47 @@ def test_a_credential_that_cannot_work_is_refused(
     for word in words:
         assert word in str(caught.value)
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "words"),
+    [
+        (
+            {"auth": ("user", "password")},
+            "auth",
+            "is an instance of httpx.Auth, not of builtins.tuple",
+        ),
+        (
+            {"api_key": KEY, "http_client": httpx.Client()},
+            "http_client",
+            "is an instance of httpx.AsyncClient, not of httpx.Client",
+        ),
+        (
+            {"api_key": KEY, "transport": httpx.HTTPTransport()},
+            "transport",
+            "is an instance of httpx.AsyncBaseTransport",
+        ),
+        ({"api_key": KEY, "retries": 0}, "retries", "is an instance of"),
+        ({"api_key": KEY, "retries": 3}, "retries", "not of builtins.int"),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_refused(
+    arguments: dict[str, Any], field: str, words: str
+) -> None:
+    """A mistake of the code, told in the words of every other [B5]."""
+    with pytest.raises(InvalidArgumentError) as caught:
+        SandboxClient(**arguments)
+
+    assert caught.value.field == field
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("credential", [{"api_key": KEY}, {"auth": httpx.Auth()}])
+def test_a_token_store_goes_with_any_credential(credential: dict[str, Any]) -> None:
+    """It shares the tokens of sites too, which any credential may ask for."""
+    client = SandboxClient(**credential, token_store=MemoryTokenStore())
+
+    assert client.site("hh-1042") is not None
 
 
 def test_each_class_has_its_environment() -> None:
@@ -225,8 +255,9 @@ def test_an_environment_argument_ignores_the_variables(
 def test_a_class_for_one_environment_takes_no_other() -> None:
     with pytest.raises(ConfigurationError, match="FlipClient"):
         SandboxClient(environment=PRODUCTION, api_key=KEY)
-    with pytest.raises(ConfigurationError, match="not str"):
+    with pytest.raises(InvalidArgumentError, match="not of builtins.str") as caught:
         FlipClient(environment="sandbox", api_key=KEY)  # type: ignore[arg-type]
+    assert caught.value.field == "environment"
 
 
 def test_http_on_a_private_network_has_to_be_asked_for() -> None:
@@ -244,24 +275,40 @@ def test_http_on_a_private_network_has_to_be_asked_for() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"refresh_ratio": 0}, "refresh_ratio is above 0 and at most 1, not 0"),
-        ({"refresh_ratio": 1.01}, "refresh_ratio"),
-        ({"refresh_ratio": -1}, "refresh_ratio"),
-        ({"refresh_ratio": float("nan")}, "refresh_ratio"),
-        ({"refresh_ratio": "0.8"}, "refresh_ratio is a number, not str of 3 characters"),
-        ({"refresh_ratio": True}, "refresh_ratio is a number"),
-        ({"default_lifetime_s": 0}, "default_lifetime_s"),
-        ({"budget_s": float("inf")}, "budget_s"),
-        ({"client_auth": "private_key_jwt"}, "client_auth is one of"),
+        ({"refresh_ratio": 0}, "refresh_ratio: is above 0, not 0"),
+        ({"refresh_ratio": 1.01}, "refresh_ratio: is at most 1, not 1.01"),
+        ({"refresh_ratio": -1}, "refresh_ratio: is above 0, not -1"),
+        ({"refresh_ratio": float("nan")}, "refresh_ratio: is a number and finite"),
+        ({"refresh_ratio": "0.8"}, "refresh_ratio: is a number, not str of 3 characters"),
+        ({"refresh_ratio": True}, "refresh_ratio: is a number, not bool"),
+        ({"default_lifetime_s": 0}, "default_lifetime_s: is above 0"),
+        ({"budget_s": float("inf")}, "budget_s: is a number of seconds and finite"),
+        ({"client_auth": "private_key_jwt"}, "client_auth: is one of client_secret_post"),
+    ],
+)
+def test_a_setting_of_an_auth_out_of_range_is_refused(
+    arguments: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        ClientCredentialsAuth("id", "your_client_secret", **arguments)
+
+    assert caught.value.field == next(iter(arguments))
+    assert words in str(caught.value)
+    assert "your_client_secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
         ({"token_url": "http://oauth.example/token"}, "https only"),
         ({"token_url": "ftp://oauth.example/token"}, "begins with https://"),
         ({"token_url": 3}, "token_url is a str"),
-        ({"origins": "https://api.flip.energy"}, "not a str"),
+        ({"origins": "https://api.flip.energy"}, "origins is a list of origins"),
         ({"origins": ["http://api.flip.energy"]}, "https only"),
         ({"scope": " "}, "scope is empty"),
     ],
 )
-def test_an_auth_out_of_range_is_refused(arguments: dict[str, Any], words: str) -> None:
+def test_an_auth_that_cannot_work_is_refused(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         ClientCredentialsAuth("id", "your_client_secret", **arguments)
 

@@ -1,8 +1,13 @@
 """What is checked before a request, and what is accepted in an answer [R3], [R4]."""
 
+import importlib
 import json
 import math
 import pickle
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,10 +15,13 @@ import attrs
 import httpx
 import pytest
 
+from flip_async import models
 from flip_async._wire import decode, encode
 from flip_async.errors import DecodeError, InvalidArgumentError
 from flip_async.models import (
     UNSET,
+    AggregatorDevice,
+    CommandStatusUpdate,
     Commission,
     CommissionResult,
     CommissionSite,
@@ -29,6 +37,11 @@ from flip_async.models import (
     SiteUpdate,
     TelemetryBatch,
     TelemetryPoint,
+    UtilityAction,
+    UtilityEnrollmentUpdate,
+    UtilityEvent,
+    UtilityEventCreate,
+    UtilityTelemetryQuery,
 )
 
 NOON = datetime(2025, 6, 19, 12, tzinfo=UTC)
@@ -171,7 +184,10 @@ def test_a_patch_tells_not_given_from_null() -> None:
         (CounterBatch(telemetry=[{"counter": math.inf}]), "telemetry[0].counter"),
         ({"a": [math.nan]}, "body.a[0]"),
         ([1, (2, math.inf)], "body[1][1]"),
+        ({"a": {math.nan}}, "body.a[0]"),
+        ({math.nan: 1}, "body"),
         (TelemetryBatch(telemetry=[point(), point(device_id="")]), "telemetry[1].device_id"),
+        (TelemetryBatch(telemetry=[point(duration_s=-(10**5000))]), "telemetry[0].duration_s"),
     ],
 )
 def test_a_field_that_breaks_its_rule_is_named_with_its_place(body: object, field: str) -> None:
@@ -277,3 +293,129 @@ def test_a_site_token_does_not_show_itself() -> None:
 
 def test_fields_that_are_not_given_are_unset() -> None:
     assert {value for name, value in attrs.asdict(SiteUpdate()).items()} == {UNSET}
+
+
+NAIVE = NOON.replace(tzinfo=None)
+
+
+def action(**changes: Any) -> UtilityAction:
+    return UtilityAction(**({"mode": "DISCHARGE", "starts_at": NOON, "duration_s": 60} | changes))
+
+
+def utility_event(**changes: Any) -> UtilityEventCreate:
+    fields = {"program_id": "p", "target_type": "SITE", "target_ids": ["a"], "actions": [action()]}
+    return UtilityEventCreate(**(fields | changes))
+
+
+def aggregator_device(**changes: Any) -> AggregatorDevice:
+    fields = {"id": "d", "technology_provider_identifier": "DURACELL", "install_date": NOON}
+    return AggregatorDevice(**(fields | changes))
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda moment: utility_event(actions=[action(starts_at=moment)]), "actions[0].starts_at"),
+        (lambda moment: commission(devices=[device(install_date=moment)]), "devices[0].install_date"),
+        (lambda moment: TelemetryBatch(telemetry=[point(start_time=moment)]), "telemetry[0].start_time"),
+        (lambda moment: UtilityTelemetryQuery(program_id="p", end_time=moment), "end_time"),
+        (lambda moment: aggregator_device(install_date=moment), "install_date"),
+    ],
+)  # fmt: skip
+def test_an_instant_that_is_sent_has_a_time_zone(make: Callable[[Any], Any], field: str) -> None:
+    """Only the caller knows which; what is no `datetime` is refused in the same place."""
+    for moment, why in ((NAIVE, "has no time zone"), ("2025-06-19T12:00:00", "a datetime")):
+        with pytest.raises(InvalidArgumentError, match=why) as caught:
+            encode(make(moment))
+
+        assert caught.value.field == field
+    encode(make(NOON))
+
+
+def test_no_model_that_is_sent_guesses_a_time_zone() -> None:
+    """Where `instant()` asks for one, nothing has put one in before."""
+    for name in models.__all__:
+        kind = getattr(models, name)
+        if attrs.has(kind) and any(field.metadata for field in attrs.fields(kind)):
+            assert not getattr(kind, "_INSTANTS", ()), name
+
+
+def test_an_action_in_an_answer_without_a_time_zone_is_in_utc() -> None:
+    answer = {
+        "id": "e",
+        "program_id": "p",
+        "target_type": "SITE",
+        "target_ids": [],
+        "actions": [
+            {"mode": "CHARGE", "starts_at": "2025-06-19T12:00:00", "duration_s": 1},
+            {"mode": "CHARGE", "starts_at": "2025-06-19T14:00:00+02:00", "duration_s": 1},
+        ],
+        "starts_at": "2025-06-19T12:00:00",
+    }
+
+    event = read(json.dumps(answer).encode(), UtilityEvent)
+
+    assert [entry.starts_at for entry in event.actions] == [NOON, NOON]
+    assert event.starts_at == NOON
+    encode(utility_event(actions=event.actions))
+
+
+def test_an_answers_model_can_be_made_with_anything() -> None:
+    """Its fields have no rules: it is not sent."""
+    assert SiteToken(site_access_token="t", expires_at="soon").expires_at == "soon"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [5, None, ["ACTIVE"], b"ACTIVE"])
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda value: UtilityEnrollmentUpdate(status=value), "status"),
+        (lambda value: action(mode=value), "mode"),
+        (lambda value: utility_event(target_type=value), "target_type"),
+        (lambda value: device(type=value), "type"),
+        (lambda value: aggregator_device(type=value), "type"),
+        (
+            lambda value: EnrollmentCreate(device_ids=["d"], program_id="p", enroll_method=value),
+            "enroll_method",
+        ),
+        (lambda value: CommandStatusUpdate(device_status=value), "device_status"),
+    ],
+)
+def test_what_is_no_text_is_no_value_of_an_enumeration(
+    make: Callable[[Any], Any], field: str, value: object
+) -> None:
+    """The field is named; a text that is new to us passes [R3]."""
+    with pytest.raises(InvalidArgumentError, match=f"^{field}: is a str, not") as caught:
+        make(value)
+
+    assert caught.value.field == field
+    assert getattr(make("DREAMING"), field) == "DREAMING"
+
+
+def test_a_status_that_is_not_given_stays_unset() -> None:
+    assert UtilityEnrollmentUpdate(status=UNSET).status is UNSET
+    assert encode(UtilityEnrollmentUpdate()) == b"{}"
+
+
+def test_each_module_of_models_lists_what_the_package_gives() -> None:
+    """Type checkers read the one, Python the other."""
+    listed = [
+        name
+        for module in pkgutil.iter_modules(models.__path__, "flip_async.models.")
+        for name in getattr(importlib.import_module(module.name), "__all__", ())
+    ]
+
+    assert sorted(listed) == sorted(models.__all__)
+    assert set(listed) <= set(dir(models))
+    assert models.__all__ == sorted(listed, key=lambda name: (not name.isupper(), name))
+    with pytest.raises(AttributeError, match="no attribute 'Siet'"):
+        _ = models.Siet  # type: ignore[attr-defined]
+
+
+def test_a_model_loads_its_own_module_alone() -> None:
+    code = "import sys; from flip_async.models import Site, __all__; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    loaded = {name for name in done.stdout.split() if name.startswith("flip_async.models.")}
+    assert "flip_async.models.sites" in loaded
+    assert not loaded & {"flip_async.models.telemetry", "flip_async.models.utility"}

@@ -1,15 +1,21 @@
 """What an outcome is worth [R1]."""
 
+import math
+
 import pytest
 
 from flip_async import Retries
 from flip_async._endpoint import Endpoint
-from flip_async._http._retry import Answered, NoAnswer, Outcome, RetryBudget
-from flip_async.errors import ConfigurationError
+from flip_async._http._retry import Answered, Outcome, RetryBudget
+from flip_async._transport._attempt import NoAnswer
+from flip_async.errors import InvalidArgumentError
 
-SENT = NoAnswer("ReadError", sent=True)
-NOT_SENT = NoAnswer("ConnectError", sent=False)
-HOPELESS = NoAnswer("LocalProtocolError", sent=True, final=True)
+SENT = NoAnswer(reason="ReadError", may_have_arrived=True)
+NOT_SENT = NoAnswer(reason="ConnectError", may_have_arrived=False)
+HOPELESS = NoAnswer(reason="LocalProtocolError", may_have_arrived=False, is_worth_repeating=False)
+HOPELESS_AND_SENT = NoAnswer(
+    reason="TooManyRedirects", may_have_arrived=True, is_worth_repeating=False
+)
 
 
 def pause(
@@ -42,6 +48,7 @@ def test_nothing_is_tried_again_after_those(status: int) -> None:
         (NOT_SENT, True),
         (SENT, False),
         (HOPELESS, False),
+        (HOPELESS_AND_SENT, False),
     ],
 )
 def test_a_post_is_tried_again_only_if_it_was_not_carried_out(
@@ -51,7 +58,10 @@ def test_a_post_is_tried_again_only_if_it_was_not_carried_out(
     assert (pause(outcome, repeatable=False) is not None) is again
 
 
-@pytest.mark.parametrize(("outcome", "again"), [(SENT, True), (NOT_SENT, True), (HOPELESS, False)])
+@pytest.mark.parametrize(
+    ("outcome", "again"),
+    [(SENT, True), (NOT_SENT, True), (HOPELESS, False), (HOPELESS_AND_SENT, False)],
+)
 def test_a_repeatable_request_is_tried_again_without_an_answer(
     outcome: Outcome, again: bool
 ) -> None:
@@ -82,19 +92,50 @@ def test_a_post_may_be_marked_safe_by_the_user_or_by_us() -> None:
     get = Endpoint(method="GET", path="/v1/z", token="client", returns=object)
 
     assert not Retries().may_repeat(post)
-    assert Retries(safe_to_repeat={"POST /v1/x"}).may_repeat(post)  # type: ignore[arg-type]
+    assert Retries(safe_to_repeat={"POST /v1/x"}).may_repeat(post)
+    assert not Retries(safe_to_repeat=["POST /v1/y"]).may_repeat(post)
     assert Retries().may_repeat(safe)
     assert Retries().may_repeat(get)
 
 
+def test_one_name_that_is_safe_needs_no_list() -> None:
+    """It is no collection of its letters."""
+    assert Retries(safe_to_repeat="POST /v1/x") == Retries(safe_to_repeat={"POST /v1/x"})
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"max_attempts": 0}, {"max_attempts": 1.5}, {"base_s": -1}, {"cap_s": float("inf")}],
+    [
+        {"max_attempts": 0},
+        {"max_attempts": 1.5},
+        {"max_attempts": math.inf},
+        {"max_attempts": math.nan},
+        {"max_attempts": "3"},
+        {"max_attempts": True},
+        {"budget": -1},
+        {"base_s": -1},
+        {"base_s": None},
+        {"cap_s": math.inf},
+        {"retry_after_cap_s": 10**400},
+        {"statuses": 503},
+        {"statuses": "503"},
+        {"statuses": ["503"]},
+        {"statuses": [99]},
+        {"statuses": [600]},
+        {"safe_to_repeat": 3},
+        {"safe_to_repeat": [3]},
+        {"safe_to_repeat": "/v1/x"},
+        {"safe_to_repeat": "post /v1/x"},
+        {"safe_to_repeat": ["POST /v1/x", "POST /v1/y /v1/z"]},
+    ],
+    ids=repr,
 )
 def test_a_policy_out_of_range_is_refused(wrong: dict[str, object]) -> None:
-    """Before any request."""
-    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+    """Before any request, and it names what is wrong [B5]."""
+    with pytest.raises(InvalidArgumentError) as caught:
         Retries(**wrong)  # type: ignore[arg-type]
+
+    assert caught.value.field == next(iter(wrong))
 
 
 def test_a_budget_is_used_up_and_comes_back_with_successes() -> None:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from flip_async._auth._cooldown import Cooldown
 from flip_async._auth._decisions import Age, Failure, GiveUp, Pause, Policy, Refuse, Use, Wait
 from flip_async._auth._lifecycle import Lifecycle
 from flip_async._clock import Instant
@@ -218,11 +219,11 @@ def test_a_retry_that_is_accepted_ends_both_whiles() -> None:
 
 def test_the_routes_that_are_remembered_are_bounded() -> None:
     """A million paths that refuse do not fill the memory [A7]."""
-    life = living()
+    cooldown = Cooldown()
     for number in range(2000):
-        life.retry_rejected(("GET", b"/v1/site/%d" % number), after(0))
+        cooldown.rejected(("GET", b"/v1/site/%d" % number), START.monotonic_s, generation=1)
 
-    assert len(life._quiet_routes) <= 256
+    assert len(cooldown._routes) <= 256
 
 
 def test_the_same_token_again_after_a_401_counts_as_cured_nothing() -> None:

@@ -1,0 +1,55 @@
+"""Requests that an auth makes itself: for tokens, outside the flow of any request."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import anyio
+import httpx
+
+from flip_async._clock import Clock
+from flip_async._secret import Secret
+from flip_async._transport._attempt import Attempted, NoAnswer, Send, attempt
+from flip_async._transport._pool import open_transport
+from flip_async._transport._roads import through_client, through_transport
+
+TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
+LARGEST_TOKEN_ANSWER: Final = 1024 * 1024
+
+Sign = Callable[[httpx.Request, Send], Awaitable[httpx.Response]]
+"""Sends a request with a credential."""
+
+
+async def send_alone(
+    request: httpx.Request,
+    http_client: httpx.AsyncClient | None,
+    within_s: float,
+    clock: Clock,
+    *secrets: Secret,
+    sign: Sign | None = None,
+) -> Attempted:
+    """Make a request of the auth's own, outside the flow of the request that needs its result.
+
+    Args:
+        request: What to send.
+        http_client: The client to send it with; `None` opens a connection and closes it
+            again, so that nothing is left over when the event loop ends [A15].
+        within_s: Time for the whole, as httpx's own timeouts are for each read, in seconds.
+        clock: Time.
+        *secrets: What the request holds.
+        sign: Another credential's way to send it.
+    """
+    request.extensions.setdefault("timeout", TIMEOUT.as_dict())
+    with anyio.move_on_after(within_s):
+        if http_client is not None:
+            send = through_client(http_client, most=LARGEST_TOKEN_ANSWER)
+            return await attempt(_signed(sign, send), request, *secrets)
+        async with await open_transport(request.url) as transport:
+            send = through_transport(transport, clock=clock, most=LARGEST_TOKEN_ANSWER)
+            return await attempt(_signed(sign, send), request, *secrets)
+    return NoAnswer(
+        reason=f"no answer within {within_s:.3g} s", may_have_arrived=True, timed_out=True
+    )
+
+
+def _signed(sign: Sign | None, send: Send) -> Send:
+    return send if sign is None else lambda request: sign(request, send)

@@ -12,9 +12,9 @@ import math
 import numbers
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import quote
 
 from flip_async._secret import Secret, shape
@@ -237,7 +237,9 @@ def query_pairs(query: Mapping[str, object], *, field: str = "query") -> list[tu
 
 
 def _several(value: object) -> Iterable[object]:
-    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes):
+    if isinstance(value, Sequence | set | frozenset) and not isinstance(
+        value, str | bytes | bytearray | memoryview
+    ):
         return value
     return (value,)
 
@@ -251,14 +253,12 @@ def _query_text(value: object, place: str) -> str:
         case bool():
             return "true" if value else "false"
         case datetime():
-            if value.utcoffset() is None:
-                raise InvalidArgumentError("has no time zone: give it one", field=place)
-            return value.isoformat().replace("+00:00", "Z")
+            return _rfc3339(value, place)
         case numbers.Integral():
             check_number(int(value), field=place)
             return str(int(value))
         case numbers.Real():
-            return str(check_number(float(value), field=place))
+            return str(check_number(_as_float(value), field=place))
         case Decimal() if value.is_finite():
             return str(value)
         case _:
@@ -267,6 +267,22 @@ def _query_text(value: object, place: str) -> str:
                 "a text, a number, a bool, an Enum, a datetime, or a sequence of these",
                 value,
             )
+
+
+def _as_float(value: Any) -> float:  # noqa: ANN401  # a number of somebody else's
+    try:
+        return float(value)
+    except (OverflowError, TypeError, ValueError):
+        return math.nan
+
+
+def _rfc3339(moment: datetime, place: str) -> str:
+    offset = moment.utcoffset()
+    if offset is None:
+        raise InvalidArgumentError("has no time zone: give it one", field=place)
+    if offset.total_seconds() % 60 or not offset:  # an offset has no seconds there
+        return moment.astimezone(UTC).isoformat().removesuffix("+00:00") + "Z"
+    return moment.isoformat()
 
 
 # Headers and credentials

@@ -81,9 +81,10 @@ def parse_endpoint(url: str, *, field: str, insecure_http: bool = False) -> http
         raise ConfigurationError(f"{field} is a str, not {type(url).__name__}")
     try:
         parsed = httpx.URL(url)
+        host = parsed.host
     except (httpx.InvalidURL, ValueError):
         raise ConfigurationError(f"{field} is not a URL") from None
-    if parsed.scheme not in _DEFAULT_PORTS or not parsed.host:
+    if parsed.scheme not in _DEFAULT_PORTS or not host:
         raise ConfigurationError(f"{field} begins with https:// and a host")
     if _HOST.fullmatch(parsed.raw_host.decode("ascii").lower()) is None:
         raise ConfigurationError(f"{field} has a host that cannot be one")
@@ -93,9 +94,9 @@ def parse_endpoint(url: str, *, field: str, insecure_http: bool = False) -> http
         raise ConfigurationError(f"{field} holds a user or a password: leave them out")
     if parsed.query or parsed.fragment:
         raise ConfigurationError(f"{field} has a query or a fragment: leave them out")
-    if parsed.scheme == "http" and not (insecure_http or is_loopback(parsed.host)):
+    if parsed.scheme == "http" and not (insecure_http or is_loopback(host)):
         raise ConfigurationError(
-            f"{field} is http:// on {parsed.host}: a credential goes over https only "
+            f"{field} is http:// on {host}: a credential goes over https only "
             "(http is for loopback; for an emulator on a private network use "
             "Environment(..., insecure_http=True))"
         )

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, TypeVarTuple
+from typing import Final, TypeVar, TypeVarTuple
 
 import anyio
 
@@ -13,6 +13,7 @@ from flip_async._checks import name_of
 
 A = TypeVarTuple("A")
 T = TypeVar("T")
+_FAILED: Final = "a callback failed: %s"
 
 
 class UserCodeError(Exception):
@@ -54,11 +55,11 @@ async def notify(
         if inspect.isawaitable(result):
             await result
     except Exception:
-        logger.exception("a callback failed: %s", name_of(callback))
+        logger.exception(_FAILED, name_of(callback))
     except asyncio.CancelledError as error:
         if not is_from_within(error):
             raise
-        logger.exception("a callback let a CancelledError out: %s", name_of(callback))
+        logger.exception(_FAILED, name_of(callback))
 
 
 def notify_soon(
@@ -68,11 +69,16 @@ def notify_soon(
     try:
         result = callback(*arguments)
     except (Exception, asyncio.CancelledError):
-        logger.exception("a callback failed: %s", name_of(callback))
+        logger.exception(_FAILED, name_of(callback))
         return
     if inspect.isawaitable(result):
-        detached(notify(logger, _given(result)))
+        detached(_until_done(logger, callback, result))
 
 
-def _given(result: Awaitable[None]) -> Callable[[], Awaitable[None]]:
-    return lambda: result
+async def _until_done(
+    logger: logging.Logger, callback: Callable[..., object], result: Awaitable[None]
+) -> None:
+    try:
+        await result
+    except (Exception, asyncio.CancelledError):  # of its own task, which nobody waits for
+        logger.exception(_FAILED, name_of(callback))

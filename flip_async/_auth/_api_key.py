@@ -46,7 +46,7 @@ class ApiKeyAuth(BearerAuth):
         clock: Clock | None = None,
     ) -> None:
         key = conceal(key)  # type: ignore[assignment]  # no frame shows it from here on
-        clock = clock or SystemClock()
+        clock = SystemClock() if clock is None else clock
         source = _Keys(key if callable(key) else clean_bearer(key, field="api_key"), clock)
         super().__init__(
             source,

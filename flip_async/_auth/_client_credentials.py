@@ -94,7 +94,7 @@ class ClientCredentialsAuth(BearerAuth):
         clock: Clock | None = None,
     ) -> None:
         client_secret = conceal(client_secret)  # type: ignore[assignment]  # no frame shows it
-        clock = clock or SystemClock()
+        clock = SystemClock() if clock is None else clock
         check_flag(insecure_http, field="insecure_http")
         check_flag(keep_fresh, field="keep_fresh")
         check_kind_or_none(http_client, httpx.AsyncClient, field="http_client")

@@ -63,7 +63,7 @@ class SiteTokenAuth(BearerAuth):
         check_flag(insecure_http, field="insecure_http")
         check_kind(auth, httpx.Auth, field="auth")
         check_kind_or_none(http_client, httpx.AsyncClient, field="http_client")
-        clock = clock or SystemClock()
+        clock = SystemClock() if clock is None else clock
         origin = parse_origin(api_url, field="api_url", insecure_http=insecure_http)
         self.site_id: Final = site_id
         self._auth: Final = auth

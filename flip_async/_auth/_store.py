@@ -69,7 +69,7 @@ class MemoryTokenStore:
     """
 
     def __init__(self, *, clock: Clock | None = None) -> None:
-        self._clock: Final = clock or SystemClock()
+        self._clock: Final = SystemClock() if clock is None else clock
         self._tokens: Final[dict[str, Token]] = {}
         self._locks: Final[dict[str, tuple[str, float]]] = {}  # owner, and until when
 
@@ -141,44 +141,53 @@ class StoredTokens:
             return await fetch(within_s)
         end_s = self.clock.monotonic() + within_s
         owner = os.urandom(8).hex()
-        has_lock = False
+        lock = _Lock()
+        to_save: Token | None = None
+        try:
+            found = await self._look_or_lock(owner, lock, replaced, end_s)
+            if found is None:
+                left_s = max(0.0, end_s - self.clock.monotonic())
+                found = await self._fetch(fetch, owner, lock, left_s)
+                to_save = found.token if isinstance(found, Obtained) else None
+            return found
+        finally:
+            # Whichever way it ends, and where nobody knows whether the lock was had too. Beside
+            # whoever waits: a token is in use before it is saved.
+            if lock.was_asked_for:
+                detached(self._save_and_release(owner, to_save if lock.is_held else None))
+
+    async def _look_or_lock(
+        self, owner: str, lock: "_Lock", replaced: Iterable[Secret], end_s: float
+    ) -> Obtained | Failure | None:
+        """The store's token; `None` where the lock is had, or the store does not answer."""
         try:
             found = await self._look(replaced)
             pause_s = _LOOK_S
-            while found is None and not has_lock:
-                has_lock = await self._acquire(owner)
-                if not has_lock:
+            while found is None and not lock.is_held:
+                lock.was_asked_for = True
+                lock.is_held = await self._acquire(owner)
+                if not lock.is_held:
                     if self.clock.monotonic() >= end_s:
-                        return _held_too_long(within_s)
+                        return _held_too_long()
                     await self.clock.sleep(pause_s * (0.75 + self.clock.random() / 2))
                     pause_s = min(pause_s * 1.5, _LOOK_CAP_S)
                 found = await self._look(replaced)
         except StoreAwayError as error:
             self._is_away(error)
-            found = None
-        else:
-            self._is_back()
-        if found is not None:
-            if has_lock:
-                self._let_go(owner, None)
-            return found
-        left_s = max(0.0, end_s - self.clock.monotonic())
-        if not has_lock:
-            return await fetch(left_s)
-        return await self._fetch_under_lock(fetch, owner, left_s)
+            return None
+        self._is_back()
+        return found
 
-    async def _fetch_under_lock(
-        self, fetch: Fetch, owner: str, within_s: float
+    async def _fetch(
+        self, fetch: Fetch, owner: str, lock: "_Lock", within_s: float
     ) -> Obtained | Failure:
+        if not lock.is_held:
+            return await fetch(within_s)
         renewing = detached(self._renew(owner))
-        result: Obtained | Failure | None = None
         try:
-            result = await fetch(within_s)
-            return result
+            return await fetch(within_s)
         finally:
             renewing.cancel()
-            # Beside whoever waits: a token is in use before it is saved.
-            self._let_go(owner, result.token if isinstance(result, Obtained) else None)
 
     async def _renew(self, owner: str) -> None:
         try:
@@ -192,13 +201,13 @@ class StoredTokens:
         store, key = self.store, self.key
         return await self._call(lambda: store.acquire(key, owner=owner, lease_s=LEASE_S))
 
-    def _let_go(self, owner: str, token: Token | None) -> None:
-        detached(self._save_and_release(owner, token))
-
     async def _save_and_release(self, owner: str, token: Token | None) -> None:
         try:
             if token is not None:
                 await self._call(lambda: self.store.save(self.key, token))
+        except StoreAwayError as error:
+            self._is_away(error)
+        try:
             await self._call(lambda: self.store.release(self.key, owner=owner))
         except StoreAwayError as error:
             self._is_away(error)
@@ -242,8 +251,14 @@ class StoredTokens:
         return Obtained(token, Instant(now.monotonic_s - age_s, now.wall_s - age_s))
 
 
-def _held_too_long(within_s: float) -> Failure:
-    error = TokenUnavailableError(
-        f"whoever has the token store's lock got no token within {within_s:g} s"
-    )
+@attrs.define
+class _Lock:
+    """What is known of the store's lock, in one refresh."""
+
+    was_asked_for: bool = False
+    is_held: bool = False
+
+
+def _held_too_long() -> Failure:
+    error = TokenUnavailableError("whoever has the token store's lock got no token in time")
     return Failure(error, retryable=True)

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 import attrs
 
-from flip_async._checks import check_mapping, check_number, is_bearer
+from flip_async._checks import check_mapping, check_number, check_text, is_bearer
 from flip_async._secret import Secret, shape
 from flip_async.errors import InvalidArgumentError, TokenResponseError
 
@@ -26,6 +26,16 @@ def _as_secret(value: str | Secret) -> Secret:
     return secret
 
 
+def _is_number(_: object, field: "attrs.Attribute[float]", value: object) -> None:
+    if value != math.inf:  # the life of an API key
+        check_number(value, field=field.name)
+
+
+def _is_text_or_none(_: object, field: "attrs.Attribute[str | None]", value: object) -> None:
+    if value is not None:
+        check_text(value, field=field.name)
+
+
 @attrs.frozen(kw_only=True)
 class Token:
     """An access token with its life time. It never shows its value in a `repr`.
@@ -39,9 +49,9 @@ class Token:
     """
 
     access_token: Secret = attrs.field(converter=_as_secret)
-    issued_at: float
-    lifetime_s: float
-    scope: str | None = None
+    issued_at: float = attrs.field(validator=_is_number)
+    lifetime_s: float = attrs.field(validator=_is_number)
+    scope: str | None = attrs.field(default=None, validator=_is_text_or_none)
 
     @property
     def expires_at(self) -> float:

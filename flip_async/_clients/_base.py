@@ -103,7 +103,7 @@ class BaseClient:
         if http_client is not None and transport is not None:
             raise ConfigurationError("http_client= and transport= given: keep one of them")
         retries = Retries() if retries is None else retries
-        clock = clock or SystemClock()
+        clock = SystemClock() if clock is None else clock
         api_url = _api_url_of(environment, self._api)
         runtime = Runtime(
             environment=environment,
@@ -240,7 +240,7 @@ class BaseClient:
             auth=auth,
             scope=scope,
         )
-        if given != Credentials():
+        if given.is_there or scope is not None:
             if not given.is_there:
                 raise ConfigurationError(
                     "scope= belongs to a credential: pass client_id= and client_secret= with it"

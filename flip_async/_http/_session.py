@@ -1,5 +1,6 @@
 """Build, send, read: the road of every call."""
 
+import inspect
 import platform
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -11,7 +12,7 @@ import attrs
 import httpx
 
 from flip_async._auth._store import TokenStore
-from flip_async._checks import check_mapping, check_one_of, check_path, query_pairs
+from flip_async._checks import check_mapping, check_one_of, check_path, query_pairs, refuse
 from flip_async._endpoint import (
     ANY_JSON,
     JSON_OBJECT,
@@ -53,7 +54,7 @@ def _url(text: str) -> httpx.URL:
     try:
         return httpx.URL(text)
     except (httpx.InvalidURL, ValueError):
-        raise InvalidArgumentError("makes no URL that can be sent to", field="path") from None
+        raise _no_url() from None
 
 
 @attrs.frozen(kw_only=True)
@@ -275,22 +276,30 @@ def _request_of(
     """A request of the user's own client, whose headers, params and cookies count."""
     is_default = http.headers.get("User-Agent", "").startswith("python-httpx/")
     headers = [_ACCEPT, *([_AGENT] if is_default else [])]
-    return http.build_request(
-        method,
-        url,
-        params=httpx.QueryParams(tuple(query)),  # in the URL, theirs would replace it
-        headers=headers if content is None else [*headers, _CONTENT_TYPE],
-        content=content,
-        extensions=extensions,
-    )
+    try:
+        return http.build_request(
+            method,
+            url,
+            params=httpx.QueryParams(tuple(query)),  # in the URL, theirs would replace it
+            headers=headers if content is None else [*headers, _CONTENT_TYPE],
+            content=content,
+            extensions=extensions,
+        )
+    except httpx.InvalidURL:
+        raise _no_url() from None
+
+
+def _no_url() -> InvalidArgumentError:
+    return InvalidArgumentError("makes no URL that can be sent to", field="path")
 
 
 def _query(
     query: Mapping[str, QueryValue] | None, extra: Mapping[str, QueryValue] | None
 ) -> list[tuple[str, str]]:
-    if not query and not extra:
+    if query is None and extra is None:
         return []
-    check_mapping(query or {}, field="query")
+    if query is not None:
+        check_mapping(query, field="query")
     return query_pairs({**(query or {}), **(extra or {})})
 
 
@@ -300,6 +309,8 @@ async def with_answer(call: Awaitable[T]) -> tuple[T, httpx.Response]:
     Raises:
         InvalidArgumentError: It made no call.
     """
+    if not inspect.isawaitable(call):
+        refuse("call", "a call of this client that was not awaited yet", call)
     answers: list[httpx.Response] = []
     token = _answers.set(answers)
     try:

@@ -33,7 +33,7 @@ class SiteEvents:
     def list(
         self,
         *,
-        status: EventStatus | str | Sequence[EventStatus | str] = (),
+        status: EventStatus | str | Sequence[EventStatus | str] | None = None,
         max_items: int | None = None,
         **options: Unpack[CallOptions],
     ) -> Pages[Event]:
@@ -50,7 +50,7 @@ class SiteEvents:
         Source:
             https://docs.flip.energy/api-8181468
         """
-        query = {"status": list(check_names(status or (), field="status"))}
+        query = {"status": list(check_names(() if status is None else status, field="status"))}
         return self._session.pages(LIST, self._site_id, query=query, max_items=max_items, **options)
 
     async def get(self, event_id: str, **options: Unpack[CallOptions]) -> Event:

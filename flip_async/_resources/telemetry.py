@@ -5,10 +5,12 @@ from typing import Final, TypeVar, Unpack
 
 import attrs
 
+from flip_async._checks import check_methods, refuse
 from flip_async._endpoint import ANY_JSON, Endpoint
 from flip_async._http._session import Session
 from flip_async._options import CallOptions
 from flip_async._wire import encode, ready
+from flip_async.models._base import UNSET
 from flip_async.models.telemetry import (
     CounterBatch,
     TelemetryBatch,
@@ -73,6 +75,7 @@ class Telemetry:
         Source:
             https://docs.flip.energy/api-16287258
         """
+        _check_points(points)
         body = encode(TelemetryBatch(telemetry=points))
         self._completeness.check_all(points, strict=strict)
         return await self._session.call(SEND, body=ready(body), **options)
@@ -98,6 +101,7 @@ class Telemetry:
         Source:
             https://docs.flip.energy/api-23837912
         """
+        _check_points(points)
         body = CounterBatch(telemetry=points)
         return await self._session.call(SEND_COUNTERS, body=body, **options)
 
@@ -225,6 +229,7 @@ class Telemetry:
         async def send(body: bytes) -> object:
             return await session.call(endpoint, body=ready(body))
 
+        check_methods(outbox, ("open", "put", "claim", "settle", "look", "aclose"), field="outbox")
         clock = session.runtime.clock
         return TelemetryUploader(
             kind=kind,
@@ -234,3 +239,9 @@ class Telemetry:
             options=options,
             clock=clock,
         )
+
+
+def _check_points(points: object) -> None:
+    # The check of a model passes over what is `UNSET`.
+    if points is UNSET:
+        refuse("points", "a list of points", points)

@@ -17,12 +17,9 @@ from flip_async.errors import FlipError
 Send = Callable[[httpx.Request], Awaitable[httpx.Response]]
 """Sends a request once and gives the answer, read to its end."""
 
-_BEFORE_SENDING: Final = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-)
+# By name: httpcore's errors have the same, and a user's own transport may let them out.
+_BEFORE_SENDING: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
+_TIMEOUTS: Final = frozenset({"ConnectTimeout", "PoolTimeout", "ReadTimeout", "WriteTimeout"})
 _OUR_MISTAKE: Final = (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL)
 _CERTIFICATE: Final = "CERTIFICATE_VERIFY_FAILED"
 
@@ -126,12 +123,12 @@ def _what_became(
             _is_about_certificate(error)
             or isinstance(error, httpx.TooManyRedirects | httpx.DecodingError)
         ),
-        timed_out=isinstance(error, httpx.TimeoutException | TimeoutError),
+        timed_out=isinstance(error, httpx.TimeoutException | TimeoutError) or name in _TIMEOUTS,
     )
 
 
 def _may_have_arrived(error: BaseException, request: httpx.Request) -> bool:
-    if isinstance(error, _BEFORE_SENDING):
+    if type(error).__name__ in _BEFORE_SENDING:
         return False
     progress = request.extensions.get(EXTENSION)
     return progress.may_have_arrived if isinstance(progress, Progress) else True
@@ -139,11 +136,13 @@ def _may_have_arrived(error: BaseException, request: httpx.Request) -> bool:
 
 def _is_about_certificate(error: BaseException) -> bool:
     """The next attempt would be shown the same certificate."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ssl.SSLCertVerificationError) or _CERTIFICATE in str(seen):
+    cause: BaseException | None = error
+    seen: set[int] = set()  # causes may go in a circle, as those of a mock do
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, ssl.SSLCertVerificationError) or _CERTIFICATE in str(cause):
             return True
-        seen = seen.__cause__ or seen.__context__
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
     return False
 
 

@@ -18,7 +18,6 @@ import os
 import ssl
 import threading
 import urllib.request
-from collections import deque
 from datetime import timedelta
 from typing import Final
 
@@ -26,8 +25,8 @@ import anyio
 import httpx
 
 from flip_async._aio._per_loop import PerLoop
-from flip_async._aio._tasks import detached, in_thread, resolve
-from flip_async._clock import Clock, Timer
+from flip_async._aio._tasks import detached, in_thread
+from flip_async._clock import Clock
 from flip_async._environment import is_loopback
 from flip_async._transport._progress import EXTENSION, Progress
 from flip_async._transport._reading import (
@@ -38,6 +37,7 @@ from flip_async._transport._reading import (
     read_raw,
 )
 from flip_async._transport._roads import arrived, leaving
+from flip_async._transport._slots import Slots
 from flip_async.errors import ConfigurationError
 
 MAX_CONNECTIONS: Final = 100
@@ -194,8 +194,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         progress: Progress | None = request.extensions.get(EXTENSION)
         if progress is not None:
             progress.waits()
-        if not stack.take_slot():
-            await stack.wait_for_slot(request)
+        await stack.slots.take(request)
         connection: httpx.AsyncHTTPTransport | None = None
         raw: bytes | UnreadableError | None = None
         is_whole = False
@@ -213,7 +212,7 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         finally:
             stack.give_back(connection, is_whole=is_whole)
         if raw is not None:
-            decode(response, raw, most=self._most)
+            response = decode(response, raw, most=self._most)
         response.elapsed = timedelta(seconds=self._clock.monotonic() - began_s)
         arrived(response, progress)
         return response
@@ -226,54 +225,16 @@ class ConnectionPool(httpx.AsyncBaseTransport):
 class _Stack:
     """The connections of one event loop, which alone may touch it.
 
-    What changes: how many slots are free, who waits for one (in order), the idle connections
-    (the one used last on top), and what is being closed.
+    What changes: the idle connections (the one used last on top), and what is being closed.
     """
 
     def __init__(self, slots: int, keepalive_s: float, clock: Clock) -> None:
-        self._free = slots
+        self.slots: Final = Slots(slots)
         self._keepalive_s: Final = keepalive_s
         self._clock: Final = clock
-        self._waiters: Final[deque[asyncio.Future[bool]]] = deque()
         self._idle: Final[list[tuple[httpx.AsyncHTTPTransport, float]]] = []
         self._closing: Final[set[asyncio.Task[None]]] = set()
         self._is_closed = False
-
-    def take_slot(self) -> bool:
-        """Take a slot, if one is free."""
-        if not self._free:
-            return False
-        self._free -= 1
-        return True
-
-    async def wait_for_slot(self, request: httpx.Request) -> None:
-        """Wait for a slot in turn, for as long as the request's pool timeout says."""
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[bool] = loop.create_future()
-        seconds = request.extensions.get("timeout", {}).get("pool")
-        timer: Timer | None = None
-        if seconds is not None:
-            timer = loop.call_later(seconds, resolve, waiter, False)
-        self._waiters.append(waiter)
-        try:
-            has_slot = await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.result():
-                self._give_slot()  # given and cancelled at once: it is the next one's
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-        if not has_slot:
-            raise httpx.PoolTimeout(f"no free connection within {seconds} s", request=request)
-
-    def _give_slot(self) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(True)
-                return
-        self._free += 1
 
     def take_warm(self) -> httpx.AsyncHTTPTransport | None:
         """The connection that was used last."""
@@ -290,7 +251,7 @@ class _Stack:
             # The oldest lie at the bottom.
             while self._idle and self._idle[0][1] < now_s - self._keepalive_s:
                 self._close(self._idle.pop(0)[0])
-        self._give_slot()
+        self.slots.give_back()
 
     def _close(self, connection: httpx.AsyncHTTPTransport) -> None:
         task = detached(_close_within_limit(connection))

@@ -1,7 +1,6 @@
 """An answer's body, whole and bounded."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Final
 
 import httpx
@@ -27,23 +26,24 @@ class UnreadableError(Exception):
         self.reason: Final = reason
 
 
-async def read_whole(response: httpx.Response, *, most: int, took_s: float | None = None) -> None:
+async def read_whole(response: httpx.Response, *, most: int) -> httpx.Response:
     """Read an answer that streams, and decode it.
 
     Args:
         response: The answer; one that was read already stays as it is.
         most: How many bytes it may have at most, as they come and decoded.
-        took_s: How long it took to come, where nobody else notes it.
+
+    Returns:
+        It, or a copy with the body as it came, where that cannot be decoded.
 
     Raises:
         UnreadableError: It is a success, and cannot be decoded, or is too large.
     """
-    if not response.is_closed:
-        raw = await read_raw(response, most=most)
-        await close_quietly(response)
-        decode(response, raw, most=most)
-    if took_s is not None:
-        response.elapsed = timedelta(seconds=took_s)
+    if response.is_closed:
+        return response
+    raw = await read_raw(response, most=most)
+    await close_quietly(response)
+    return decode(response, raw, most=most)
 
 
 def is_read(response: httpx.Response) -> bool:
@@ -81,8 +81,11 @@ async def close_quietly(response: httpx.Response) -> bool:
     return True
 
 
-def decode(response: httpx.Response, raw: bytes | UnreadableError, *, most: int) -> None:
+def decode(response: httpx.Response, raw: bytes | UnreadableError, *, most: int) -> httpx.Response:
     """Give an answer its body, decoded.
+
+    Returns:
+        It, or a copy with the body as it came.
 
     Raises:
         UnreadableError: It is a success, and cannot be read. Of an error the status tells
@@ -97,14 +100,14 @@ def decode(response: httpx.Response, raw: bytes | UnreadableError, *, most: int)
             reason = "" if inflates_within(response, raw, most) else f"more than {most:,} bytes"
             if not reason:
                 response.read()
-                return
+                return response
         except httpx.DecodingError:
             coding = response.headers.get("Content-Encoding", "")
             reason = f"no {coding[:40]} ({shape(raw)})"
         raw = _unreadable(response, raw, reason)
     if response.is_success:
         raise raw
-    take_over(response, raw.response)
+    return raw.response
 
 
 def _unreadable(response: httpx.Response, raw: bytes, reason: str) -> UnreadableError:
@@ -126,14 +129,6 @@ def as_it_came(response: httpx.Response, raw: bytes) -> httpx.Response:
 
 
 _ABOUT_THE_BODY: Final = (b"content-encoding", b"content-length", b"transfer-encoding")
-
-
-def take_over(response: httpx.Response, other: httpx.Response) -> None:
-    """Give an answer the body of another."""
-    response.headers = other.headers
-    response.stream = other.stream
-    response.is_closed = response.is_stream_consumed = False
-    response.read()
 
 
 def inflates_within(response: httpx.Response, raw: bytes, most: int) -> bool:

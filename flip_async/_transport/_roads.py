@@ -1,9 +1,12 @@
 """How a request leaves: through a transport of the user's, or an httpx client of his."""
 
+import weakref
+from datetime import timedelta
 from typing import Final
 
 import httpx
 
+from flip_async._aio._per_loop import PerLoop
 from flip_async._clock import Clock
 from flip_async._transport._attempt import HttpClientClosedError, Send
 from flip_async._transport._progress import EXTENSION, Progress
@@ -13,8 +16,10 @@ from flip_async._transport._reading import (
     close_quietly,
     is_read,
     read_whole,
-    take_over,
 )
+from flip_async._transport._slots import Slots
+
+_UNBOUNDED: Final = 10_000
 
 
 def through_transport(
@@ -25,13 +30,14 @@ def through_transport(
     async def send(request: httpx.Request) -> httpx.Response:
         began_s = clock.monotonic()
         progress = leaving(request)
-        response = await transport.handle_async_request(request)
-        response.request = request
+        streaming = await transport.handle_async_request(request)
+        streaming.request = request
         try:
-            await read_whole(response, most=most, took_s=clock.monotonic() - began_s)
+            response = await read_whole(streaming, most=most)
         except BaseException:
-            await close_quietly(response)
+            await close_quietly(streaming)
             raise
+        response.elapsed = timedelta(seconds=clock.monotonic() - began_s)
         arrived(response, progress)
         return response
 
@@ -42,17 +48,55 @@ def through_client(http: httpx.AsyncClient, *, most: int = LARGEST_ANSWER) -> Se
     """Send through a client of the user's, hooks and all; its `auth` does not count."""
 
     async def send(request: httpx.Request) -> httpx.Response:
-        progress = leaving(request)
-        response = await _send_by(http, request)
+        slots = _slots_of(http, request)
+        if slots is not None:
+            await slots.take(request)
         try:
-            await read_whole(response, most=most)
-        except BaseException:
-            await close_quietly(response)
-            raise
+            progress = leaving(request)
+            streaming = await _send_by(http, request)
+            try:
+                response = await read_whole(streaming, most=most)
+            except BaseException:
+                await close_quietly(streaming)
+                raise
+        finally:
+            if slots is not None:
+                slots.give_back()
         arrived(response, progress)
         return response
 
     return send
+
+
+_slots: Final[weakref.WeakKeyDictionary[object, PerLoop[Slots] | None]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _slots_of(http: httpx.AsyncClient, request: httpx.Request) -> Slots | None:
+    """As many places as the pool of a user's client has connections, shared by all who use it.
+
+    A request that is cancelled while it waits within httpcore's pool can lose a connection for
+    good, by a scope too, where another is cancelled two turns before. So none of ours waits
+    there. How large the pool is only private names tell: where they change, or the transport is
+    another one, there are no places, as before.
+    """
+    try:
+        transport = http._transport_for_url(request.url)
+        if transport not in _slots:
+            _slots[transport] = _places_of(getattr(transport, "_pool", None))
+    except (AttributeError, TypeError):
+        return None
+    slots = _slots[transport]
+    return None if slots is None else slots.get()
+
+
+def _places_of(pool: object) -> PerLoop[Slots] | None:
+    size: object = getattr(pool, "_max_connections", None)
+    if not isinstance(size, int) or not 0 < size < _UNBOUNDED or getattr(pool, "_http2", False):
+        return None
+    number = size
+    return PerLoop(lambda: Slots(number))
 
 
 async def _send_by(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
@@ -64,9 +108,8 @@ async def _send_by(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Res
         if not http.is_closed:
             raise
         raise HttpClientClosedError from None
-    if not is_read(answer):  # httpx closed it, and its body is gone
-        take_over(answer, as_it_came(answer, b""))
-    return answer
+    # Where nobody had read it, httpx closed it, and its body is gone.
+    return answer if is_read(answer) else as_it_came(answer, b"")
 
 
 def leaving(request: httpx.Request) -> Progress | None:

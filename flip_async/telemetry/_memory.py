@@ -106,7 +106,7 @@ class MemoryOutbox:
     def __init__(self, *, max_points: int = 100_000, clock: Clock | None = None) -> None:
         check_count(max_points, field="max_points")
         self._max: Final = max_points
-        self._clock: Final = clock or SystemClock()
+        self._clock: Final = SystemClock() if clock is None else clock
         self._last_id = 0
         self._entries: Final[OrderedDict[int, Entry]] = OrderedDict()  # all of them
         self._claimed = 0

@@ -114,7 +114,7 @@ class SqliteOutbox:
         self._leases: Final = Leases("points", lease_s)
         self._max: Final = max_points
         self._waits: Final = when_full == "wait"
-        self._clock: Final = clock or SystemClock()
+        self._clock: Final = SystemClock() if clock is None else clock
         self._depth = Depth()
         self._in_order = False
         self._takes_no_more = False

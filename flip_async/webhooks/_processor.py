@@ -118,7 +118,7 @@ class CommandProcessor:
         self._concurrency: Final = concurrency
         self._handler_timeout_s: Final = handler_timeout_s
         self._shutdown_timeout_s: Final = shutdown_timeout_s
-        self._clock: Final = clock or SystemClock()
+        self._clock: Final = SystemClock() if clock is None else clock
         self._ledger: Final = Ledger()
         self._once: Final = Once(self._clock)
         self._jobs: CommandJobs | None = None

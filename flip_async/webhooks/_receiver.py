@@ -10,7 +10,7 @@ from typing import Final, Literal, Self
 import attrs
 
 from flip_async._aio._shutdown import GracefulShutdown
-from flip_async._checks import check_callback, check_kind, check_seconds
+from flip_async._checks import check_callback, check_kind, check_methods, check_seconds
 from flip_async._clock import Clock, SystemClock
 from flip_async.errors import (
     ConfigurationError,
@@ -104,6 +104,7 @@ class WebhookReceiver:
         check_seconds(give_up_after_s, field="give_up_after_s")
         check_callback(on_given_up, field="on_given_up")
         check_kind(handlers, Handlers, field="handlers")
+        check_methods(inbox, ("open", "put", "claim", "aclose"), field="inbox")
         self._handlers: Final = handlers
         self._keys: Final = _keys_of(secret)
         self._inbox: Final = inbox
@@ -112,7 +113,7 @@ class WebhookReceiver:
         self._shutdown_timeout_s: Final = shutdown_timeout_s
         self._patience: Final = Patience(give_up_after_s=give_up_after_s)
         self._on_given_up: Final = on_given_up
-        self._clock: Final = clock or SystemClock()
+        self._clock: Final = SystemClock() if clock is None else clock
         self._state: State = "new"
         self._once: Final = Once(self._clock)
         self._reader: InboxReader | None = None

@@ -100,7 +100,7 @@ class SqliteInbox:
         self._path: Final = path
         self._survive_power_cut: Final = survive_power_cut
         self._leases: Final = Leases("letters", lease_s)
-        self._clock: Final = clock or SystemClock()
+        self._clock: Final = SystemClock() if clock is None else clock
         self._open_storage: Storage | None = None
 
     @property

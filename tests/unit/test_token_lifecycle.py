@@ -263,7 +263,7 @@ def test_the_back_off_goes_on_counting_after_giving_up() -> None:
     dues = []
     for at in (0, 10, 20, 30):
         assert fail(life, UNAVAILABLE, at) == GiveUp()
-        due = at
+        due = float(at)
         while isinstance(life.decide(after(due)), Refuse):
             due += 0.05
         dues.append(round(due - at, 2))

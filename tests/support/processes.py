@@ -18,6 +18,12 @@ def free_port() -> int:
         return port
 
 
+def default_signals() -> None:
+    """For `preexec_fn`: a shell's background job ignores SIGINT, and so would its children."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Process:
     """A Python program, ended with the test."""
 
@@ -36,6 +42,7 @@ class Process:
             env=self._environ,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            preexec_fn=default_signals,
         )
 
     async def until_it_says(self, words: str) -> None:

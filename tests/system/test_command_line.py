@@ -12,6 +12,7 @@ import pytest
 
 from flip_async import SandboxClient
 from flip_async._cli import _demo, app
+from tests.support.processes import default_signals
 
 
 def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -51,6 +52,7 @@ async def test_the_emulator_prints_variables_that_work_until_ctrl_c(
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "flip_async", "emulator", "--port", "0",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        preexec_fn=default_signals,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     assert process.stdout is not None

@@ -16,6 +16,7 @@ import pytest
 from flip_async import PRODUCTION, SANDBOX, FlipClient, _storage, errors
 from flip_async.emulator import Emulator
 from flip_async.telemetry import Draft, SqliteOutbox
+from tests.support.processes import default_signals
 from tests.support.telemetry import TelemetryServer, commission_batteries, number_of, point
 
 ROUNDS = 50
@@ -425,6 +426,7 @@ async def test_no_accepted_point_is_lost_by_a_process_that_is_killed(path: Path)
         writer = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.support.writer",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        preexec_fn=default_signals,
             env=os.environ | {"FLIP_API_KEY": emulator.api_key},
             cwd=Path(__file__).parents[2],
         )  # fmt: skip

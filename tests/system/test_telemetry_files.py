@@ -15,6 +15,7 @@ import pytest
 
 from flip_async.emulator import Emulator
 from tests.support import history
+from tests.support.processes import default_signals
 from tests.support.telemetry import commission_batteries
 
 DEVICES = 20
@@ -37,6 +38,7 @@ async def start(local: Emulator | None, *arguments: object) -> asyncio.subproces
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "flip_async", "telemetry", *map(str, arguments),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        preexec_fn=default_signals,
         stderr=asyncio.subprocess.STDOUT, env=os.environ | variables | {"COLUMNS": "300"},
     )  # fmt: skip
 

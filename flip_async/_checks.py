@@ -373,6 +373,13 @@ def conceal(value: T) -> T | Secret:
     return Secret(value) if isinstance(value, str) else value
 
 
+def conceal_all(value: object) -> object:
+    """As `conceal`, for a text or a list of them."""
+    if isinstance(value, list | tuple):
+        return tuple(conceal(one) for one in value)
+    return conceal(value)
+
+
 def _stripped(value: object, field: str) -> Secret:
     value = conceal(value)
     if not isinstance(value, Secret):

@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Annotated, Final, ParamSpec, TypeVar, cast
 
 from flip_async import FlipClient
+from flip_async._checks import conceal_all
 from flip_async.errors import ConfigurationError
 from flip_async.webhooks import CommandProcessor, Handlers, Inbox, Letter, WebhookReceiver
 
@@ -129,6 +130,7 @@ def webhook_router(
         ConfigurationError: There is no signing key, or a handler stands against `commands`.
         InvalidArgumentError: A number is out of range.
     """
+    secret = conceal_all(secret)  # type: ignore[assignment]  # no frame shows it
     handlers = Handlers() if on is None else on
     if commands is not None:
         commands.register(handlers)

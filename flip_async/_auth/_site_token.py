@@ -85,4 +85,5 @@ class SiteTokenAuth(BearerAuth):
         )
 
     def __repr__(self) -> str:
-        return f"SiteTokenAuth({self.site_id!r}, auth={self._auth!r})"
+        known = vars(self)  # it may be half made
+        return f"SiteTokenAuth({known.get('site_id')!r}, auth={known.get('_auth')!r})"

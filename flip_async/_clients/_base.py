@@ -77,12 +77,14 @@ class BaseClient:
     ) -> None:
         # No frame shows them from here on [B10].
         api_key, client_secret = conceal(api_key), conceal(client_secret)  # type: ignore[assignment]
-        check_kind_or_none(http_client, httpx.AsyncClient, field="http_client")
-        check_kind_or_none(transport, httpx.AsyncBaseTransport, field="transport")
-        check_kind_or_none(retries, Retries, field="retries")
-        check_callback(on_retry, field="on_retry")
-        check_clock(clock)
-        check_store(token_store)
+        _check_parts(
+            http_client=http_client,
+            transport=transport,
+            retries=retries,
+            on_retry=on_retry,
+            token_store=token_store,
+            clock=clock,
+        )
         check_count(max_response_bytes, field="max_response_bytes")
         settings = Settings(
             timeout=as_timeout(timeout),
@@ -100,8 +102,6 @@ class BaseClient:
             ),
             environ,
         )
-        if http_client is not None and transport is not None:
-            raise ConfigurationError("http_client= and transport= given: keep one of them")
         retries = Retries() if retries is None else retries
         clock = SystemClock() if clock is None else clock
         api_url = _api_url_of(environment, self._api)
@@ -301,6 +301,23 @@ class BaseClient:
         return f"<{type(self).__name__} {where}{state}>"
 
 
+def _check_parts(
+    *,
+    http_client: object,
+    transport: object,
+    retries: object,
+    on_retry: object,
+    token_store: object,
+    clock: object,
+) -> None:
+    check_kind_or_none(http_client, httpx.AsyncClient, field="http_client")
+    check_kind_or_none(transport, httpx.AsyncBaseTransport, field="transport")
+    check_kind_or_none(retries, Retries, field="retries")
+    check_callback(on_retry, field="on_retry")
+    check_clock(clock)
+    check_store(token_store)
+
+
 def _environment_or(
     given: Environment | None, default: Environment | None, environ: Variables
 ) -> Environment:
@@ -348,6 +365,8 @@ def _outlet(
     most: int,
     clock: Clock,
 ) -> Outlet:
+    if http_client is not None and transport is not None:
+        raise ConfigurationError("http_client= and transport= given: keep one of them")
     if http_client is not None:
         send = through_client(http_client, most=most)
         return Outlet(send=send, http=http_client, user_http=http_client, carries_tokens=True)

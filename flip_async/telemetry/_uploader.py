@@ -95,6 +95,8 @@ class TelemetryUploader(Generic[P]):
     reference does not say what becomes of the second.
     """
 
+    _state: State = "new"  # of one that is half made too
+
     def __init__(
         self,
         *,
@@ -130,7 +132,7 @@ class TelemetryUploader(Generic[P]):
         )
         self._pump: Final = Pump(post, batching)
         self._unreported: Final[list[P]] = []  # nobody listens: for the error at the end
-        self._state: State = "new"
+        self._state = "new"
         self._last_id = 0
         self._since_yield = 0
 

@@ -89,6 +89,8 @@ class CommandProcessor:
         https://docs.flip.energy/doc-512546
     """
 
+    _jobs: CommandJobs | None = None  # of one that is half made too
+
     def __init__(
         self,
         on_command: OnCommand,
@@ -121,7 +123,7 @@ class CommandProcessor:
         self._clock: Final = SystemClock() if clock is None else clock
         self._ledger: Final = Ledger()
         self._once: Final = Once(self._clock)
-        self._jobs: CommandJobs | None = None
+        self._jobs = None
         self._poller: asyncio.Task[None] | None = None
         self._stopping_since_s: float | None = None
 

@@ -5,13 +5,20 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, cast
 
 import attrs
 
 from flip_async._aio._shutdown import GracefulShutdown
-from flip_async._checks import check_callback, check_kind, check_methods, check_seconds
+from flip_async._checks import (
+    check_callback,
+    check_kind,
+    check_methods,
+    check_seconds,
+    conceal_all,
+)
 from flip_async._clock import Clock, SystemClock
+from flip_async._secret import Secret
 from flip_async.errors import (
     ConfigurationError,
     StorageError,
@@ -85,6 +92,8 @@ class WebhookReceiver:
         InvalidArgumentError: A number is out of range, or another argument is of no use.
     """
 
+    _state: State = "new"  # of one that is half made too, whose repr a traceback may print
+
     def __init__(
         self,
         handlers: Handlers,
@@ -98,6 +107,7 @@ class WebhookReceiver:
         on_given_up: OnGivenUp | None = None,
         clock: Clock | None = None,
     ) -> None:
+        secret = conceal_all(secret)  # type: ignore[assignment]  # no frame shows it
         check_tolerance(tolerance_s)
         check_seconds(answer_within_s, field="answer_within_s")
         check_seconds(shutdown_timeout_s, field="shutdown_timeout_s")
@@ -114,7 +124,7 @@ class WebhookReceiver:
         self._patience: Final = Patience(give_up_after_s=give_up_after_s)
         self._on_given_up: Final = on_given_up
         self._clock: Final = SystemClock() if clock is None else clock
-        self._state: State = "new"
+        self._state = "new"
         self._once: Final = Once(self._clock)
         self._reader: InboxReader | None = None
 
@@ -271,12 +281,12 @@ def _give_up(running: Mapping[str, asyncio.Task[None]]) -> list[asyncio.Task[Non
     return tasks
 
 
-def _keys_of(secret: str | Sequence[str] | None) -> SigningKeys:
-    if secret is not None:
-        return SigningKeys.of(secret)
-    text = os.environ.get("FLIP_WEBHOOK_SECRET", "")
-    if not text.strip():
+def _keys_of(concealed: object) -> SigningKeys:
+    if concealed is not None:
+        return SigningKeys.of(cast("SigningKeys", concealed))  # what it is, that finds out
+    found = Secret(os.environ.get("FLIP_WEBHOOK_SECRET", ""))
+    if not found.reveal().strip():
         raise ConfigurationError(
             "no signing key: set FLIP_WEBHOOK_SECRET in the environment, or pass secret="
         )
-    return SigningKeys.of(text, "FLIP_WEBHOOK_SECRET")
+    return SigningKeys.of(cast("SigningKeys", found), "FLIP_WEBHOOK_SECRET")

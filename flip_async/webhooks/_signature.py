@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple, NoReturn, final
 
-from flip_async._checks import check_number, check_text, refuse
-from flip_async._secret import shape
+from flip_async._checks import check_number, check_text, conceal_all, refuse
+from flip_async._secret import Secret, shape
 from flip_async.errors import (
     ConfigurationError,
     InvalidArgumentError,
@@ -72,10 +72,11 @@ class SigningKeys:
         """
         if isinstance(secret, SigningKeys):
             return secret
-        texts = secret.split() if isinstance(secret, str) else _all_texts(secret, field)
-        if not texts:
+        secret = conceal_all(secret)  # type: ignore[assignment]  # no frame shows it from here on
+        secrets = _all_secrets(secret, field)
+        if not secrets:
             raise ConfigurationError(f"{field} is empty: it is the signing key, whsec_...")
-        return cls(tuple(_key_of(text, field) for text in texts))
+        return cls(tuple(_key_of(one, field) for one in secrets))
 
     def signatures(self, webhook_id: str, sent_at: str, body: bytes) -> list[bytes]:
         """What each key makes of a webhook, as base64."""
@@ -83,26 +84,31 @@ class SigningKeys:
         return [base64.b64encode(hmac.digest(key, signed, "sha256")) for key in self._keys]
 
 
-def _all_texts(secret: object, field: str) -> list[str]:
-    if not isinstance(secret, list | tuple):
-        raise ConfigurationError(f"{field} is a str or a list of them, not {shape(secret)}")
-    for one in secret:
-        if not isinstance(one, str):
+def _all_secrets(concealed: object, field: str) -> list[Secret]:
+    several = (concealed,) if isinstance(concealed, Secret) else concealed
+    if not isinstance(several, tuple):
+        raise ConfigurationError(f"{field} is a str or a list of them, not {shape(several)}")
+    for one in several:
+        if not isinstance(one, Secret):
             raise ConfigurationError(f"{field} has {shape(one)} in it, and keys are texts")
-    return [part for one in secret for part in one.split()]
+    return [Secret(part) for one in several for part in one.reveal().split()]
 
 
-def _key_of(text: str, field: str) -> bytes:
-    encoded = text.removeprefix(_PREFIX)
-    key = b""
-    with contextlib.suppress(ValueError):  # told below: this error would hold the text
-        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+def _key_of(secret: Secret, field: str) -> bytes:
+    key = _decoded(secret)
     if not key:
         raise ConfigurationError(
-            f"{field} ({shape(text)}) is no signing key: it is whsec_ and base64, from Flip's "
-            "developer console"
+            f"{field} ({shape(secret.reveal())}) is no signing key: it is whsec_ and base64, from "
+            "Flip's developer console"
         )
     return key
+
+
+def _decoded(secret: Secret) -> bytes:
+    encoded = secret.reveal().removeprefix(_PREFIX)
+    with contextlib.suppress(ValueError):  # told by the caller: this error would hold the text
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    return b""
 
 
 def check_signature(
@@ -232,6 +238,7 @@ def sign(
     Source:
         Standard Webhooks specification, "Signature scheme".
     """
+    secret = conceal_all(secret)  # type: ignore[assignment]  # no frame shows it
     keys = SigningKeys.of(secret)
     body = as_bytes(body)
     if not _ID.fullmatch(check_text(webhook_id, field="webhook_id")):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from flip_async._checks import check_mapping, check_number
+from flip_async._checks import check_mapping, check_number, conceal_all
 from flip_async._clock import SystemClock
 from flip_async.webhooks._events import AnyEvent, read_event
 from flip_async.webhooks._signature import (
@@ -44,6 +44,7 @@ def verify(
     Source:
         Standard Webhooks specification; https://docs.flip.energy/webhooks
     """
+    secret = conceal_all(secret)  # type: ignore[assignment]  # no frame shows it
     check_tolerance(tolerance_s)
     keys = SigningKeys.of(secret)
     content = as_bytes(body)

@@ -23,6 +23,7 @@ from flip_async import (
     FlipClient,
     Retries,
     RetryEvent,
+    SandboxClient,
     errors,
 )
 from flip_async._secret import Secret
@@ -657,3 +658,19 @@ async def test_nobody_is_told_of_an_attempt_that_is_the_last(told: list[RetryEve
             await flip.request("GET", "/v1/sites")
 
     assert [event.attempt for event in told] == [1, 2]
+
+
+@pytest.mark.parametrize(("method", "is_unknown"), [("send", True), ("list", False)])
+async def test_an_answer_that_is_not_what_it_should_be_leaves_a_post_unknown(
+    method: str, is_unknown: bool
+) -> None:
+    """It was carried out, and what became of it stood in the answer [B2]."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, text="<html>"))
+    async with SandboxClient(api_key="fl_your_api_key", transport=transport) as flip:
+        with pytest.raises(errors.DecodeError, match="HTML") as caught:
+            if method == "send":
+                await flip.supplements.create({})
+            else:
+                await flip.sites.list()
+
+    assert caught.value.outcome_unknown is is_unknown

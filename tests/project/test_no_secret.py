@@ -3,6 +3,8 @@
 import copy
 import logging
 import pickle
+from collections.abc import Callable
+from pathlib import Path
 
 import attrs
 import httpx
@@ -17,6 +19,7 @@ from flip_async import (
     RetryEvent,
     SandboxClient,
     SiteTokenAuth,
+    errors,
 )
 from flip_async._auth._decisions import Obtained
 from flip_async._auth._lifecycle import Lifecycle
@@ -30,7 +33,7 @@ from flip_async._secret import Secret, scrub, shape
 from flip_async._transport._roads import through_client
 from flip_async.emulator import Emulator
 from flip_async.fastapi import webhook_router
-from flip_async.webhooks import Handlers, SigningKeys, WebhookReceiver
+from flip_async.webhooks import Handlers, SigningKeys, WebhookReceiver, sign, verify
 from tests.support import START, ManualClock, make_token
 
 KEY = "fl_public_your_secret_key"
@@ -187,3 +190,32 @@ async def test_no_log_of_any_level_shows_it(caplog: pytest.LogCaptureFixture) ->
 def _auth(flip: FlipClient) -> ClientCredentialsAuth:
     assert isinstance(flip.auth, ClientCredentialsAuth)
     return flip.auth
+
+
+BAD_KEY = "whsec_your_signing_key_that_is_none!"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SigningKeys.of(BAD_KEY),
+        lambda: SigningKeys.of([SIGNING_KEY, BAD_KEY]),
+        lambda: verify(b"{}", {}, BAD_KEY),
+        lambda: sign(b"{}", BAD_KEY, webhook_id="a", timestamp=1),
+        lambda: WebhookReceiver(Handlers(), secret=BAD_KEY),
+        lambda: WebhookReceiver(Handlers(), secret=SIGNING_KEY, tolerance_s=-1),
+        lambda: webhook_router(secret=BAD_KEY),
+    ],
+)
+def test_no_local_of_ours_shows_a_signing_key_that_is_refused(make: Callable[[], object]) -> None:
+    """Pytest and error trackers print the locals of each frame [B10]."""
+    with pytest.raises(errors.FlipError) as caught:
+        make()
+
+    trace = caught.value.__traceback__
+    while trace is not None:
+        if "flip_async" in Path(trace.tb_frame.f_code.co_filename).parts[-4:]:
+            shown = repr({name: repr(value) for name, value in trace.tb_frame.f_locals.items()})
+            assert "your_signing_key" not in shown
+            assert SIGNING_KEY not in shown
+        trace = trace.tb_next

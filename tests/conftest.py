@@ -9,10 +9,14 @@ import httpx
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
+from opentelemetry import context, propagate  # noqa: F401
 
 from flip_async import ClientCredentialsAuth, FlipClient
 from flip_async.emulator import Emulator
 from tests.support import API, CLIENT_ID, CLIENT_SECRET, FakeFlip, ManualClock
+
+# Older versions of its API read package metadata at the first span, which blocks.
+context.get_current()
 
 settings.register_profile(
     "project",

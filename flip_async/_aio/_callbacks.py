@@ -30,7 +30,7 @@ async def run_user_code(function: Callable[[*A], Awaitable[T]], *arguments: *A) 
     try:
         return await function(*arguments)
     except asyncio.CancelledError as error:
-        if not is_from_within(error):
+        if not is_from_within():
             raise
         raise UserCodeError("let a CancelledError out") from error
 
@@ -50,35 +50,36 @@ async def notify(
     logger: logging.Logger, callback: Callable[..., Awaitable[None] | None], *arguments: object
 ) -> None:
     """Tell a user something; what the user's code raises is logged, and stops nothing."""
-    try:
-        result = callback(*arguments)
-        if inspect.isawaitable(result):
-            await result
-    except Exception:
-        logger.exception(_FAILED, name_of(callback))
-    except asyncio.CancelledError as error:
-        if not is_from_within(error):
-            raise
-        logger.exception(_FAILED, name_of(callback))
+    result = _begin(logger, callback, arguments)
+    if result is not None:
+        await _finish(logger, callback, result)
 
 
 def notify_soon(
     logger: logging.Logger, callback: Callable[..., Awaitable[None] | None], *arguments: object
 ) -> None:
     """As `notify`, and nobody waits: what is async goes on beside whoever tells it."""
+    result = _begin(logger, callback, arguments)
+    if result is not None:
+        detached(_finish(logger, callback, result))
+
+
+def _begin(
+    logger: logging.Logger,
+    callback: Callable[..., Awaitable[None] | None],
+    arguments: tuple[object, ...],
+) -> Awaitable[None] | None:
+    """Call it; gives what is still to be waited for."""
     try:
         result = callback(*arguments)
-    except (Exception, asyncio.CancelledError):
+    except (Exception, asyncio.CancelledError):  # nothing was awaited: it is its own
         logger.exception(_FAILED, name_of(callback))
-        return
-    if inspect.isawaitable(result):
-        detached(_until_done(logger, callback, result))
+        return None
+    return result if inspect.isawaitable(result) else None
 
 
-async def _until_done(
-    logger: logging.Logger, callback: Callable[..., object], result: Awaitable[None]
-) -> None:
+async def _finish(logger: logging.Logger, callback: object, result: Awaitable[None]) -> None:
     try:
-        await result
-    except (Exception, asyncio.CancelledError):  # of its own task, which nobody waits for
+        await run_user_code(lambda: result)
+    except Exception:
         logger.exception(_FAILED, name_of(callback))

@@ -2,13 +2,10 @@
 
 import asyncio
 from collections.abc import Collection, Coroutine
-from typing import TypeVar
 
 import anyio
 
-from flip_async._aio._tasks import running_loop
-
-T = TypeVar("T")
+from flip_async._aio._tasks import attached
 
 
 class GracefulShutdown:
@@ -28,7 +25,7 @@ class GracefulShutdown:
 
     async def until_done(self, job: Coroutine[object, object, None]) -> None:
         """Run a job to its end, or until it is given up."""
-        task = running_loop().create_task(job)
+        task = attached(job)
         await self.until_ended([task])
         if not task.cancelled():
             task.result()

@@ -53,9 +53,11 @@ def _keep(task: asyncio.Task[T]) -> asyncio.Task[T]:
     return task
 
 
-def is_from_within(error: asyncio.CancelledError) -> bool:
-    """Whether nobody cancels the running task: code of a user let another task's error out."""
-    del error  # it looks the same either way; the task knows
+def is_from_within() -> bool:
+    """Whether a `CancelledError` is another task's, let out by code of a user.
+
+    It looks the same either way; the running task knows whether somebody cancels it.
+    """
     task = asyncio.current_task()
     return task is not None and not task.cancelling()
 

@@ -1,6 +1,5 @@
 """Requests that an auth makes itself: for tokens, outside the flow of any request."""
 
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import anyio
@@ -8,15 +7,12 @@ import httpx
 
 from flip_async._clock import Clock
 from flip_async._secret import Secret
-from flip_async._transport._attempt import Attempted, NoAnswer, Send, attempt
+from flip_async._transport._attempt import Attempted, NoAnswer, Send, SendSigned, attempt
 from flip_async._transport._pool import open_transport
 from flip_async._transport._roads import through_client, through_transport
 
 TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
 LARGEST_TOKEN_ANSWER: Final = 1024 * 1024
-
-Sign = Callable[[httpx.Request, Send], Awaitable[httpx.Response]]
-"""Sends a request with a credential."""
 
 
 async def send_alone(
@@ -25,7 +21,7 @@ async def send_alone(
     within_s: float,
     clock: Clock,
     *secrets: Secret,
-    sign: Sign | None = None,
+    sign: SendSigned | None = None,
 ) -> Attempted:
     """Make a request of the auth's own, outside the flow of the request that needs its result.
 
@@ -51,5 +47,5 @@ async def send_alone(
     )
 
 
-def _signed(sign: Sign | None, send: Send) -> Send:
+def _signed(sign: SendSigned | None, send: Send) -> Send:
     return send if sign is None else lambda request: sign(request, send)

@@ -16,9 +16,8 @@ from typing import Final
 
 import attrs
 
-from flip_async._aio._callbacks import notify_soon
+from flip_async._aio._callbacks import UserCodeError, notify_soon, run_user_code
 from flip_async._aio._per_loop import PerLoop, call_in
-from flip_async._aio._tasks import is_from_within
 from flip_async._auth._decisions import (
     Age,
     Failure,
@@ -81,13 +80,13 @@ class Refresher:
         *,
         owner: str,
         clock: Clock,
-        policy: Policy | None,
+        policy: Policy,
         stored: StoredTokens | None,
         keep_fresh: bool,
         on_refresh: OnRefresh | None,
     ) -> None:
         self.life: Final = Lifecycle(policy)
-        self._budget_s: Final = (policy or Policy()).budget_s
+        self._budget_s: Final = policy.budget_s
         self._source: Final = source
         self._owner: Final = owner
         self._clock: Final = clock
@@ -269,16 +268,17 @@ class Refresher:
 
     async def _obtain(self, within_s: float) -> Obtained | Failure:
         try:
-            if self._stored is None:
-                return await self._source.fetch(within_s)
-            return await self._stored.obtain(
-                self._source.fetch, replaced=self.life.replaced, within_s=within_s
-            )
-        except asyncio.CancelledError as error:
-            if not is_from_within(error):
-                raise
-        # Code of a user's let it out: a failure like any other.
+            return await run_user_code(self._fetch, within_s)
+        except UserCodeError:
+            pass  # a failure like any other
         return Failure(TokenUnavailableError("a CancelledError came from within"), retryable=True)
+
+    async def _fetch(self, within_s: float) -> Obtained | Failure:
+        if self._stored is None:
+            return await self._source.fetch(within_s)
+        return await self._stored.obtain(
+            self._source.fetch, replaced=self.life.replaced, within_s=within_s
+        )
 
     # keep_fresh
 

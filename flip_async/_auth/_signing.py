@@ -1,16 +1,13 @@
 """How a request is sent with a credential, whoever wrote that."""
 
 import os
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 import httpx
 
 from flip_async._auth._bearer import BearerAuth
 from flip_async._auth._store import store_key
-from flip_async._transport._attempt import Send
-
-SendSigned = Callable[[httpx.Request, Send], Awaitable[httpx.Response]]
+from flip_async._transport._attempt import Send, SendSigned
 
 
 def signer_of(auth: httpx.Auth) -> SendSigned:

@@ -5,7 +5,7 @@ import enum
 from collections.abc import Callable, Coroutine
 from typing import Final, final
 
-from flip_async._aio._tasks import detached, running_loop
+from flip_async._aio._tasks import Signal, detached, running_loop
 from flip_async._auth._token import Token
 from flip_async._clock import Clock
 from flip_async.errors import FlipError
@@ -32,9 +32,8 @@ class Run:
         self.lock: Final = lock
         self.forced: Final = forced
         self.landed: Final[asyncio.Future[Outcome]] = running_loop().create_future()
-        self._clock: Final = clock
+        self._nudged: Final = Signal(clock)
         self._task: asyncio.Task[None] | None = None
-        self._pause: asyncio.Future[None] | None = None
         self._wakeable = False
 
     def begin(self, job: "Job") -> None:
@@ -57,23 +56,13 @@ class Run:
 
     async def pause(self, seconds: float, *, wakeable: bool) -> None:
         """Sleep; where `wakeable`, `nudge()` ends it."""
-        pause = self._pause = running_loop().create_future()
         self._wakeable = wakeable
-        timer = self._clock.call_later(seconds, self._wake)
-        try:
-            await pause
-        finally:
-            timer.cancel()
-            self._pause = None
+        await self._nudged.wait(seconds)
 
     def nudge(self) -> None:
         """A request waits that has no token: do not sleep any longer, if that is allowed."""
         if self._wakeable:
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._pause is not None and not self._pause.done():
-            self._pause.set_result(None)
+            self._nudged.wake()
 
     async def wait(self) -> Outcome:
         """Wait for the outcome; a waiter that is cancelled disturbs nobody."""

@@ -6,7 +6,7 @@ import httpx
 
 from flip_async import errors
 from flip_async._auth._decisions import Failure, Obtained
-from flip_async._auth._own_requests import Sign, send_alone
+from flip_async._auth._own_requests import send_alone
 from flip_async._auth._store import store_key
 from flip_async._auth._token import Token
 from flip_async._backoff import parse_http_date
@@ -15,7 +15,7 @@ from flip_async._clock import Clock, Instant
 from flip_async._endpoint import Endpoint
 from flip_async._environment import Origin
 from flip_async._secret import Secret
-from flip_async._transport._attempt import NoAnswer, Unreadable
+from flip_async._transport._attempt import NoAnswer, SendSigned, Unreadable
 from flip_async._wire import decode
 from flip_async.errors import (
     DecodeError,
@@ -47,7 +47,7 @@ class SiteTokenEndpoint:
         site_id: str,
         origin: Origin,
         *,
-        sign: Sign,
+        sign: SendSigned,
         owner: str,
         http_client: httpx.AsyncClient | None,
         clock: Clock,

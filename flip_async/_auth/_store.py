@@ -202,13 +202,13 @@ class StoredTokens:
         return await self._call(lambda: store.acquire(key, owner=owner, lease_s=LEASE_S))
 
     async def _save_and_release(self, owner: str, token: Token | None) -> None:
+        if token is not None:
+            await self._try(lambda: self.store.save(self.key, token))
+        await self._try(lambda: self.store.release(self.key, owner=owner))
+
+    async def _try(self, call: Callable[[], Awaitable[None]]) -> None:
         try:
-            if token is not None:
-                await self._call(lambda: self.store.save(self.key, token))
-        except StoreAwayError as error:
-            self._is_away(error)
-        try:
-            await self._call(lambda: self.store.release(self.key, owner=owner))
+            await self._call(call)
         except StoreAwayError as error:
             self._is_away(error)
 

@@ -240,18 +240,15 @@ class BaseClient:
             auth=auth,
             scope=scope,
         )
-        if given.is_there or scope is not None:
-            if not given.is_there:
-                raise ConfigurationError(
-                    "scope= belongs to a credential: pass client_id= and client_secret= with it"
-                )
+        if given.is_there:
             # Not from the environment: that is where this client's own credential may be from.
             found = resolve_credentials(given, None)
             auth = _auth_of(session.runtime, found, token_store)
             session = attrs.evolve(session, auth=auth, token_store=token_store)
-        elif token_store is not None:
+        elif scope is not None or token_store is not None:
+            name = "token_store=" if scope is None else "scope="
             raise ConfigurationError(
-                "token_store= belongs to a credential: pass client_id= and client_secret= with it"
+                f"{name} belongs to a credential: pass client_id= and client_secret= with it"
             )
         return self._view(session)
 

@@ -83,7 +83,21 @@ class Runtime:
         self.clock: Final = clock
         self.budget: Final = budget
         self._on_retry: Final = on_retry
-        self.site_auths: Final = SiteAuths(_SiteAuthFactory(environment, api_url, outlet, clock))
+
+        def make_site_auth(
+            site_id: str, auth: httpx.Auth, token_store: TokenStore | None
+        ) -> SiteTokenAuth:
+            return SiteTokenAuth(
+                site_id,
+                auth=auth,
+                api_url=api_url,
+                insecure_http=environment.insecure_http,
+                http_client=outlet.http,
+                token_store=token_store,
+                clock=clock,
+            )
+
+        self.site_auths: Final = SiteAuths(make_site_auth)
         # Weak: a view with a credential of its own may come and go with every request.
         self.owned_auths: Final[weakref.WeakSet[BearerAuth]] = weakref.WeakSet()
         self._running: Final = PerLoop(_Running)
@@ -156,24 +170,3 @@ class Runtime:
 
 def _is_of_another_loop(task: asyncio.Task[None]) -> bool:
     return task.get_loop() is not asyncio.get_running_loop()
-
-
-@attrs.frozen
-class _SiteAuthFactory:
-    environment: Environment
-    api_url: str
-    outlet: Outlet
-    clock: Clock
-
-    def __call__(
-        self, site_id: str, auth: httpx.Auth, token_store: TokenStore | None
-    ) -> SiteTokenAuth:
-        return SiteTokenAuth(
-            site_id,
-            auth=auth,
-            api_url=self.api_url,
-            insecure_http=self.environment.insecure_http,
-            http_client=self.outlet.http,
-            token_store=token_store,
-            clock=self.clock,
-        )

@@ -10,12 +10,18 @@ import httpx
 
 from flip_async import errors
 from flip_async._auth._bearer import BearerAuth
-from flip_async._auth._signing import SendSigned, signer_of
+from flip_async._auth._signing import signer_of
 from flip_async._backoff import retry_after_of
 from flip_async._endpoint import Endpoint
 from flip_async._http._retry import Answered, Outcome, Retries, RetryEvent, logger
 from flip_async._http._runtime import Runtime
-from flip_async._transport._attempt import Attempted, NoAnswer, Unreadable, attempt
+from flip_async._transport._attempt import (
+    Attempted,
+    NoAnswer,
+    SendSigned,
+    Unreadable,
+    attempt,
+)
 from flip_async._transport._progress import NOTE, Progress
 from flip_async.errors import (
     ClientClosedError,

@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import anyio
 import attrs
@@ -17,9 +17,9 @@ from flip_async.errors import FlipError
 Send = Callable[[httpx.Request], Awaitable[httpx.Response]]
 """Sends a request once and gives the answer, read to its end."""
 
-# By name: httpcore's errors have the same, and a user's own transport may let them out.
-_BEFORE_SENDING: Final = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
-_TIMEOUTS: Final = frozenset({"ConnectTimeout", "PoolTimeout", "ReadTimeout", "WriteTimeout"})
+SendSigned = Callable[[httpx.Request, Send], Awaitable[httpx.Response]]
+"""Sends a request with a credential."""
+
 _OUR_MISTAKE: Final = (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL)
 _CERTIFICATE: Final = "CERTIFICATE_VERIFY_FAILED"
 
@@ -123,12 +123,12 @@ def _what_became(
             _is_about_certificate(error)
             or isinstance(error, httpx.TooManyRedirects | httpx.DecodingError)
         ),
-        timed_out=isinstance(error, httpx.TimeoutException | TimeoutError) or name in _TIMEOUTS,
+        timed_out=isinstance(error, _kinds().timeouts),
     )
 
 
 def _may_have_arrived(error: BaseException, request: httpx.Request) -> bool:
-    if type(error).__name__ in _BEFORE_SENDING:
+    if isinstance(error, _kinds().before_sending):
         return False
     progress = request.extensions.get(EXTENSION)
     return progress.may_have_arrived if isinstance(progress, Progress) else True
@@ -148,25 +148,46 @@ def _is_about_certificate(error: BaseException) -> bool:
 
 def is_weather(error: BaseException) -> bool:
     """Whether it is what networks do, and nobody's bug."""
-    return isinstance(error, _weather())
+    return isinstance(error, _kinds().weather)
+
+
+class _Kinds(NamedTuple):
+    """Kinds of exceptions; httpcore's and h11's too, which a user's transport may let out."""
+
+    weather: tuple[type[BaseException], ...]
+    before_sending: tuple[type[BaseException], ...]
+    timeouts: tuple[type[BaseException], ...]
 
 
 @cache
-def _weather() -> tuple[type[BaseException], ...]:
+def _kinds() -> _Kinds:
     # Asked for in trouble alone: httpx loads these two itself, and late.
     import h11
     import httpcore
 
-    return (
-        httpx.HTTPError,
-        OSError,  # ssl.SSLError and TimeoutError are two of its kinds
-        EOFError,
-        h11.ProtocolError,
-        httpcore.NetworkError,
-        httpcore.ProtocolError,
-        httpcore.ProxyError,
-        httpcore.TimeoutException,
-        anyio.BrokenResourceError,
-        anyio.ClosedResourceError,
-        anyio.EndOfStream,
+    return _Kinds(
+        weather=(
+            httpx.HTTPError,
+            OSError,  # ssl.SSLError and TimeoutError are two of its kinds
+            EOFError,
+            h11.ProtocolError,
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+            httpcore.ProxyError,
+            httpcore.TimeoutException,
+            anyio.BrokenResourceError,
+            anyio.ClosedResourceError,
+            anyio.EndOfStream,
+        ),
+        before_sending=(
+            httpx.ConnectError,
+            httpx.ConnectTimeout,
+            httpx.PoolTimeout,
+            httpx.ProxyError,
+            httpcore.ConnectError,
+            httpcore.ConnectTimeout,
+            httpcore.PoolTimeout,
+            httpcore.ProxyError,
+        ),
+        timeouts=(httpx.TimeoutException, httpcore.TimeoutException, TimeoutError),
     )

@@ -144,17 +144,13 @@ async def open_transport(
     Raises:
         ConfigurationError: A variable of the environment makes it impossible.
     """
-    verify = await tls_context() if url.scheme == "https" else _no_tls()
-    return _transport(verify, proxy_for(url), keepalive_s)
-
-
-def _transport(
-    verify: ssl.SSLContext, proxy: httpx.Proxy | None, keepalive_s: float
-) -> httpx.AsyncHTTPTransport:
-    limits = httpx.Limits(
-        max_connections=1, max_keepalive_connections=1, keepalive_expiry=keepalive_s
+    return httpx.AsyncHTTPTransport(
+        verify=await tls_context() if url.scheme == "https" else _no_tls(),
+        proxy=proxy_for(url),
+        limits=httpx.Limits(
+            max_connections=1, max_keepalive_connections=1, keepalive_expiry=keepalive_s
+        ),
     )
-    return httpx.AsyncHTTPTransport(verify=verify, proxy=proxy, limits=limits)
 
 
 # The pool

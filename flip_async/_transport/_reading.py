@@ -41,8 +41,10 @@ async def read_whole(response: httpx.Response, *, most: int) -> httpx.Response:
     """
     if response.is_closed:
         return response
-    raw = await read_raw(response, most=most)
-    await close_quietly(response)
+    try:
+        raw = await read_raw(response, most=most)
+    finally:
+        await close_quietly(response)
     return decode(response, raw, most=most)
 
 

@@ -13,7 +13,6 @@ from flip_async._transport._progress import EXTENSION, Progress
 from flip_async._transport._reading import (
     LARGEST_ANSWER,
     as_it_came,
-    close_quietly,
     is_read,
     read_whole,
 )
@@ -32,11 +31,7 @@ def through_transport(
         progress = leaving(request)
         streaming = await transport.handle_async_request(request)
         streaming.request = request
-        try:
-            response = await read_whole(streaming, most=most)
-        except BaseException:
-            await close_quietly(streaming)
-            raise
+        response = await read_whole(streaming, most=most)
         response.elapsed = timedelta(seconds=clock.monotonic() - began_s)
         arrived(response, progress)
         return response
@@ -53,12 +48,7 @@ def through_client(http: httpx.AsyncClient, *, most: int = LARGEST_ANSWER) -> Se
             await slots.take(request)
         try:
             progress = leaving(request)
-            streaming = await _send_by(http, request)
-            try:
-                response = await read_whole(streaming, most=most)
-            except BaseException:
-                await close_quietly(streaming)
-                raise
+            response = await read_whole(await _send_by(http, request), most=most)
         finally:
             if slots is not None:
                 slots.give_back()

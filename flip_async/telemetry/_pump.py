@@ -4,7 +4,8 @@ import asyncio
 import logging
 from typing import Final, Generic, TypeVar
 
-from flip_async._aio._tasks import Signal, detached, is_from_within
+from flip_async._aio._callbacks import run_user_code
+from flip_async._aio._tasks import Signal, detached
 from flip_async._clock import Clock
 from flip_async.errors import StorageError
 from flip_async.models.telemetry import LARGEST_BATCH
@@ -81,16 +82,12 @@ class Pump(Generic[P]):
     async def _work(self) -> None:
         while True:
             try:
-                await self._round()
+                await run_user_code(self._round)
                 continue
             except StorageError as error:
                 logger.error("the outbox cannot be used, again in %g s: %s", _STORE_S, error)
             except Exception:
                 # The outbox may be a user's: what it raises once must not end this [B3].
-                logger.exception("the outbox cannot be used, again in %g s", _STORE_S)
-            except asyncio.CancelledError as error:
-                if not is_from_within(error):
-                    raise
                 logger.exception("the outbox cannot be used, again in %g s", _STORE_S)
             self._was_in_vain = False
             await self._clock.sleep(_STORE_S)

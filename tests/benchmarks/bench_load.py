@@ -6,7 +6,6 @@ its own too, so that one does not pay for another's garbage.
 
 import asyncio
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -16,30 +15,12 @@ from collections.abc import Awaitable, Callable
 import httpx
 
 from flip_async import ApiKeyAuth, Environment, FlipClient
+from tests.benchmarks._server import serving
 
 KEY = "fl_your_api_key"
 REQUESTS = 1_000
 ROUNDS = 3
 TAKES_S = 0.02
-
-
-async def serve() -> None:
-    """Answer everything with an empty list after 20 ms; nothing but the bytes of it."""
-    answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n[]"
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                await asyncio.sleep(TAKES_S)
-                writer.write(answer)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    server = await asyncio.start_server(handle, "127.0.0.1", 0, backlog=2048)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    async with asyncio.timeout(600):
-        await server.serve_forever()
 
 
 async def measure(way: str, url: str, callers: int) -> None:
@@ -91,13 +72,7 @@ def run(way: str, url: str, callers: int) -> dict[str, float]:
 
 
 def main() -> None:
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.bench_load", "serve"],
-        stdout=subprocess.PIPE, text=True, env=os.environ,
-    )  # fmt: skip
-    try:
-        assert server.stdout is not None
-        url = f"http://127.0.0.1:{server.stdout.readline().strip()}"
+    with serving(TAKES_S) as url:
         print(
             f"\n{REQUESTS} GETs to a server that takes {TAKES_S * 1e3:.0f} ms (medians of {ROUNDS})"
         )
@@ -110,15 +85,10 @@ def main() -> None:
                 cpu = statistics.median(result["cpu_us"] for result in results)
                 p99 = statistics.median(result["p99_ms"] for result in results)
                 print(f"  {callers:4} callers  {way:<18} {cpu:8.0f} µs CPU  p99 {p99:8.1f} ms")
-    finally:
-        server.kill()
-        server.wait()
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["serve"]:
-            asyncio.run(serve())
         case [way, url, callers]:
             asyncio.run(measure(way, url, int(callers)))
         case _:

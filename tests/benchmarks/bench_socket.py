@@ -6,37 +6,17 @@ two modes and is no measure, so that every figure is compared with one caller of
 
 import asyncio
 import gc
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
 
 import httpx
 
 from flip_async import ApiKeyAuth, Environment, FlipClient
+from tests.benchmarks._server import serving
 
 KEY = "fl_your_api_key"
 CALLS, BLOCKS = 400, 15
-
-
-async def serve() -> None:
-    """Answer everything with an empty list; nothing but the bytes of it."""
-    answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n[]"
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(answer)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    server = await asyncio.start_server(handle, "127.0.0.1", 0, backlog=2048)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    async with asyncio.timeout(600):
-        await server.serve_forever()
 
 
 async def block(call: Callable[[], Awaitable[object]], callers: int) -> float:
@@ -91,17 +71,9 @@ async def measure(url: str) -> None:
 
 
 def main() -> None:
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.bench_socket", "serve"],
-        stdout=subprocess.PIPE, text=True, env=os.environ,
-    )  # fmt: skip
-    try:
-        assert server.stdout is not None
-        asyncio.run(measure(f"http://127.0.0.1:{server.stdout.readline().strip()}"))
-    finally:
-        server.kill()
-        server.wait()
+    with serving() as url:
+        asyncio.run(measure(url))
 
 
 if __name__ == "__main__":
-    asyncio.run(serve()) if sys.argv[1:] == ["serve"] else main()
+    main()

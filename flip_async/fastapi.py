@@ -16,8 +16,9 @@ from typing import Annotated, Final, ParamSpec, TypeVar, cast
 
 from flip_async import FlipClient
 from flip_async._checks import conceal_all
+from flip_async.commands import CommandProcessor
 from flip_async.errors import ConfigurationError
-from flip_async.webhooks import CommandProcessor, Handlers, Inbox, Letter, WebhookReceiver
+from flip_async.webhooks import Handlers, Inbox, Letter, WebhookReceiver
 
 try:
     from fastapi import APIRouter, Body, Depends, FastAPI, Request, Response

@@ -9,11 +9,12 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from flip_async import FlipClient
+from flip_async.commands import CommandProcessor
 from flip_async.emulator import Emulator
 from flip_async.emulator._server import SocketServer
 from flip_async.fastapi import flip_lifespan, webhook_router
 from flip_async.models import Command, EnrollmentCreate
-from flip_async.webhooks import CommandProcessor, SqliteInbox
+from flip_async.webhooks import SqliteInbox
 
 PATH = "/webhooks/flip"
 

@@ -11,10 +11,10 @@ import attrs
 from flip_async._clock import Clock
 from flip_async.errors import FlipError, StorageError
 from flip_async.models.telemetry import TelemetryResult, TelemetryStatus
-from flip_async.telemetry._gate import Gate
+from flip_async.telemetry._bisection import Sieve
+from flip_async.telemetry._circuit_breaker import Gate
 from flip_async.telemetry._outbox import Entry, Outbox
 from flip_async.telemetry._points import PointKind
-from flip_async.telemetry._sieve import Sieve
 from flip_async.telemetry._verdict import Verdict, judge, named_points
 
 P = TypeVar("P")

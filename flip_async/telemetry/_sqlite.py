@@ -11,8 +11,8 @@ import attrs
 
 from flip_async._checks import check_count, check_flag, check_one_of, check_seconds, refuse
 from flip_async._clock import Clock, SystemClock
-from flip_async._leases import Leases
-from flip_async._storage import Format, Storage
+from flip_async._sqlite._file import Format, Storage
+from flip_async._sqlite._leases import Leases
 from flip_async.errors import (
     ClientClosedError,
     ConfigurationError,

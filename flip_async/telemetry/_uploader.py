@@ -22,11 +22,11 @@ from flip_async.errors import (
 )
 from flip_async.models.telemetry import LARGEST_BATCH, TelemetryResult
 from flip_async.telemetry._batcher import Batching
+from flip_async.telemetry._circuit_breaker import Gate
 from flip_async.telemetry._delivery import Post, Send, Tally
-from flip_async.telemetry._gate import Gate
 from flip_async.telemetry._outbox import Draft, Kept, Outbox
 from flip_async.telemetry._points import PointKind
-from flip_async.telemetry._pump import Pump
+from flip_async.telemetry._worker import Pump
 
 P = TypeVar("P")
 OnRejected = Callable[[P, str], Awaitable[None] | None]

@@ -1,8 +1,7 @@
-"""Webhooks: checking and reading them, handling each once, and acting on commands.
+"""Webhooks: checking and reading them, and handling each once.
 
 `verify` is all that is needed to read one; `flip_async.fastapi.webhook_router` does the rest
-in a FastAPI application, `WebhookReceiver` in any other; a `CommandProcessor` is where a
-device maker says what a device does with a command.
+in a FastAPI application, `WebhookReceiver` in any other.
 """
 
 from typing import TYPE_CHECKING
@@ -18,8 +17,6 @@ from flip_async.webhooks._events import (
 )
 from flip_async.webhooks._handlers import Handlers
 from flip_async.webhooks._inbox import Claim, Inbox, InboxEntry, Letter
-from flip_async.webhooks._jobs import CommandFailed
-from flip_async.webhooks._processor import CommandProcessor
 from flip_async.webhooks._receiver import Reply, WebhookReceiver
 from flip_async.webhooks._signature import SigningKeys, sign
 from flip_async.webhooks._verify import verify
@@ -31,8 +28,6 @@ __all__ = [
     "AnyEvent",
     "Claim",
     "CommandEvent",
-    "CommandFailed",
-    "CommandProcessor",
     "EnrollmentEvent",
     "GridEvent",
     "Handlers",

@@ -26,11 +26,10 @@ from flip_async.errors import (
     WebhookError,
     WebhookHeaderError,
 )
+from flip_async.webhooks._deduplicator import Once
 from flip_async.webhooks._events import AnyEvent, read_event
 from flip_async.webhooks._handlers import Handlers
 from flip_async.webhooks._inbox import Inbox, Letter
-from flip_async.webhooks._once import Once
-from flip_async.webhooks._reader import InboxReader, OnGivenUp, Patience
 from flip_async.webhooks._signature import (
     TOLERANCE_S,
     Signed,
@@ -39,6 +38,7 @@ from flip_async.webhooks._signature import (
     check_signature,
 )
 from flip_async.webhooks._verify import check_tolerance
+from flip_async.webhooks._worker import InboxReader, OnGivenUp, Patience
 
 logger: Final = logging.getLogger("flip_async.webhooks")
 

@@ -8,8 +8,8 @@ from typing import Final
 
 from flip_async._checks import check_flag, check_seconds, refuse
 from flip_async._clock import Clock, SystemClock
-from flip_async._leases import Leases
-from flip_async._storage import Format, Storage
+from flip_async._sqlite._file import Format, Storage
+from flip_async._sqlite._leases import Leases
 from flip_async.errors import ConfigurationError, StorageError
 from flip_async.webhooks._inbox import Claim, InboxEntry, Letter
 

@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from flip_async import SANDBOX, FlipClient, Retries, errors
+from flip_async.commands import CommandFailed, CommandProcessor
+from flip_async.commands._workers import FAULT_REASON
 from flip_async.models import Command, DeviceStatus
-from flip_async.webhooks import CommandEvent, CommandFailed, CommandProcessor, Handlers, verify
-from flip_async.webhooks._jobs import FAULT_REASON
+from flip_async.webhooks import CommandEvent, Handlers, verify
 from tests.support import START, ManualClock, settle
 from tests.support.webhooks import SECRET, body_of, command_row, iso, signed
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flip_async import SANDBOX, FlipClient, Retries
+from flip_async.commands import CommandProcessor
 from flip_async.models import Command
-from flip_async.webhooks import CommandProcessor
 from tests.exchange.test_command_processor import CommandFlip, event
 from tests.support import START, ManualClock, settle
 from tests.support.webhooks import iso

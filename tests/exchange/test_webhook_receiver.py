@@ -16,7 +16,7 @@ from flip_async.webhooks import (
     UnknownEvent,
     WebhookReceiver,
 )
-from flip_async.webhooks._once import Once
+from flip_async.webhooks._deduplicator import Once
 from tests.support import ManualClock, settle
 from tests.support.webhooks import OTHER_SECRET, SECRET, body_of, example, signed
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from flip_async import FlipClient, SandboxClient, errors, models
 from flip_async._wire import encode
+from flip_async.commands import CommandProcessor
 from flip_async.emulator import Emulator
 from flip_async.fastapi import FlipDependency, JsonBody, flip_lifespan, webhook_router
 from flip_async.models import (
@@ -25,7 +26,7 @@ from flip_async.models import (
     Site,
     SiteUpdate,
 )
-from flip_async.webhooks import CommandProcessor, EnrollmentEvent, Handlers, SqliteInbox, sign
+from flip_async.webhooks import EnrollmentEvent, Handlers, SqliteInbox, sign
 from tests.support.webhooks import OTHER_SECRET, SECRET, body_of, example
 from tests.system.test_story import battery
 from tests.unit.test_examples import ANSWERS, REQUESTS, load, read

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from flip_async import _storage, errors
+from flip_async import errors
+from flip_async._sqlite import _file
 from flip_async.webhooks import (
     Claim,
     EnrollmentEvent,
@@ -20,7 +21,7 @@ from flip_async.webhooks import (
     SqliteInbox,
     WebhookReceiver,
 )
-from flip_async.webhooks._reader import Patience
+from flip_async.webhooks._worker import Patience
 from tests.support import START, ManualClock
 from tests.support.webhooks import SECRET, body_of, example, signed
 
@@ -283,16 +284,16 @@ async def test_claims_leave_nothing_behind(path: Path) -> None:
 @asynccontextmanager
 async def broken(inbox: SqliteInbox, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """The disk cannot be written."""
-    real = _storage._transact
+    real = _file._transact
 
     def fail(connection: sqlite3.Connection, jobs: object) -> object:
         connection.execute("ROLLBACK")
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(_storage, "_transact", fail)
+        patched.setattr(_file, "_transact", fail)
         yield
-    assert _storage._transact is real
+    assert _file._transact is real
 
 
 async def test_what_cannot_be_kept_is_not_answered_with_success(

@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from flip_async import PRODUCTION, SANDBOX, FlipClient, _storage, errors
+from flip_async import PRODUCTION, SANDBOX, FlipClient, errors
+from flip_async._sqlite import _file
 from flip_async.emulator import Emulator
 from flip_async.telemetry import Draft, SqliteOutbox
 from tests.support.processes import default_signals
@@ -333,7 +334,7 @@ async def test_a_file_that_somebody_holds_fails_all_who_wait_at_once(
     flip: FlipClient, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not one after the other, each with a wait of its own."""
-    monkeypatch.setattr(_storage, "_BUSY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(_file, "_BUSY_TIMEOUT_S", 0.2)
     async with flip.telemetry.uploader(outbox=SqliteOutbox(path), max_delay_s=100) as uploader:
         with sqlite3.connect(path, isolation_level=None) as holder:
             holder.execute("BEGIN IMMEDIATE")

@@ -22,6 +22,7 @@ from flip_async import (
     UtilityClient,
     errors,
 )
+from flip_async.commands import CommandFailed, CommandProcessor
 from flip_async.emulator import Emulator
 from flip_async.fastapi import FlipDependency, JsonBody, flip_lifespan, webhook_router
 from flip_async.models import (
@@ -48,8 +49,6 @@ from flip_async.models import (
 from flip_async.telemetry import MemoryOutbox, Outbox, SqliteOutbox, TelemetryUploader
 from flip_async.webhooks import (
     CommandEvent,
-    CommandFailed,
-    CommandProcessor,
     EnrollmentEvent,
     GridEvent,
     Handlers,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from flip_async import errors
 from flip_async.telemetry._batcher import Batching, Look, Rest, Scene, Take
-from flip_async.telemetry._sieve import LONGEST_SEARCH, Sieve
+from flip_async.telemetry._bisection import LONGEST_SEARCH, Sieve
 from flip_async.telemetry._verdict import Verdict, judge, named_points
 
 RULES = Batching(max_delay_s=5.0, concurrency=2)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flip_async.commands._versions import Ledger, Verdict, Window
 from flip_async.models import Command, CommandStatus, DeviceStatus
-from flip_async.webhooks._ledger import Ledger, Verdict, Window
 from tests.support.webhooks import command_row
 
 NOW = datetime(2025, 7, 15, 14, 5, tzinfo=UTC)

@@ -13,6 +13,7 @@ from flip_async._aio._tasks import Signal, detached, running_loop
 from flip_async._backoff import Backoff
 from flip_async._checks import check_one_of, check_text
 from flip_async._clock import Clock
+from flip_async.commands._versions import Ledger, Verdict, Window
 from flip_async.errors import (
     BadRequestError,
     ClientClosedError,
@@ -25,7 +26,6 @@ from flip_async.errors import (
     UnprocessableEntityError,
 )
 from flip_async.models.commands import Command, DeviceStatus
-from flip_async.webhooks._ledger import Ledger, Verdict, Window
 
 logger: Final = logging.getLogger("flip_async.commands")
 

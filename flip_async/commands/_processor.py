@@ -21,6 +21,8 @@ from flip_async._checks import (
 from flip_async._clients._oem import FlipClient
 from flip_async._clock import Clock, SystemClock
 from flip_async._http._retry import Retries
+from flip_async.commands._versions import Ledger
+from flip_async.commands._workers import CommandJobs, OnCommand, OnUnacknowledged
 from flip_async.errors import (
     ClientClosedError,
     ConfigurationError,
@@ -28,11 +30,9 @@ from flip_async.errors import (
 )
 from flip_async.models._base import UNSET
 from flip_async.models.commands import Command, DeviceStatus
+from flip_async.webhooks._deduplicator import Once
 from flip_async.webhooks._events import CommandEvent
 from flip_async.webhooks._handlers import Handlers
-from flip_async.webhooks._jobs import CommandJobs, OnCommand, OnUnacknowledged
-from flip_async.webhooks._ledger import Ledger
-from flip_async.webhooks._once import Once
 from flip_async.webhooks._receiver import SHUTDOWN_TIMEOUT_S
 
 logger: Final = logging.getLogger("flip_async.commands")

@@ -1,0 +1,10 @@
+"""Commands: one place where a device maker says what a device does with each of them.
+
+A `CommandProcessor` takes commands from webhooks, by polling, or from both, hands each version
+to your function once, and acknowledges it to Flip.
+"""
+
+from flip_async.commands._processor import CommandProcessor
+from flip_async.commands._workers import CommandFailed
+
+__all__ = ["CommandFailed", "CommandProcessor"]

@@ -128,7 +128,9 @@ class MemoryOutbox:
     @property
     def depth(self) -> QueueDepth:
         """How much waits."""
-        head = self._line.head()
+        if self._queue is None:
+            return QueueDepth()
+        head = self._queue.head()
         return QueueDepth(
             waiting=len(self._entries) - self._claimed,
             oldest_at=None if head is None else head.accepted_at,

@@ -65,7 +65,7 @@ def field_that_cannot_be_written(model: attrs.AttrsInstance) -> str | None:
             if value is not UNSET:
                 _encoder.encode(value)
         except (RecursionError, TypeError, ValueError, OverflowError):
-            return field.name
+            return str(field.name)
     return None
 
 

@@ -3,14 +3,79 @@
 import hashlib
 import json
 import os
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import attrs
 
-from flip_async._cli._rows import FileError
+from flip_async._cli._rows import FileError, is_regular, why
 
-_HEAD: Final = 65_536
+_LOOKED_AT: Final = 65_536  # at each end
+Range = tuple[int, int]
+
+
+@attrs.frozen(kw_only=True)
+class Settled:
+    """Which rows of a file are settled: sent, or refused and listed.
+
+    Attributes:
+        rows: All up to this one are.
+        line: The line of that one.
+        beyond: Ranges of rows behind it that are, after a stop within a block.
+        refused: How many of them were refused.
+        listed_bytes: How long the list of these is.
+    """
+
+    rows: int = 0
+    line: int = 0
+    beyond: tuple[Range, ...] = ()
+    refused: int = 0
+    listed_bytes: int = 0
+
+    def has(self, row: int) -> bool:
+        """Whether a row is settled."""
+        if row <= self.rows:
+            return True
+        at = bisect_right(self.beyond, (row, row))
+        # The range that begins here or before is the one that may hold it.
+        return any(first <= row <= last for first, last in self.beyond[max(0, at - 1) : at + 1])
+
+    def with_rows(self, rows: Sequence[int], *, lines: Iterable[tuple[int, int]]) -> Self:
+        """With more rows.
+
+        Args:
+            rows: Their numbers, in order.
+            lines: Rows and their lines, to know the line of the last one.
+        """
+        (_, last), *beyond = _merged([(1, self.rows), *self.beyond, *_ranges(rows)])
+        line = next((line for row, line in lines if row == last), self.line)
+        return attrs.evolve(self, rows=last, line=line, beyond=tuple(beyond))
+
+    def with_list(self, more_refused: int, listed_bytes: int) -> Self:
+        """With more rows on the list."""
+        return attrs.evolve(self, refused=self.refused + more_refused, listed_bytes=listed_bytes)
+
+
+def _ranges(rows: Sequence[int]) -> list[Range]:
+    found: list[Range] = []
+    for row in rows:
+        if found and found[-1][1] == row - 1:
+            found[-1] = (found[-1][0], row)
+        else:
+            found.append((row, row))
+    return found
+
+
+def _merged(ranges: list[Range]) -> list[Range]:
+    merged: list[Range] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return merged
 
 
 @attrs.frozen
@@ -27,41 +92,89 @@ class Journal:
 
     @classmethod
     def beside(cls, file: Path, *meaning: str) -> "Journal":
-        """The journal of a file."""
-        with file.open("rb") as opened:
-            head = opened.read(_HEAD)
-        parts = [hashlib.sha256(head).hexdigest(), str(file.stat().st_size), *meaning]
+        """The journal of a file.
+
+        Raises:
+            FileError: The file cannot be read, or is a pipe, which cannot be read twice.
+        """
+        if not is_regular(file):
+            raise FileError(f"{file} is no file that can be read twice: use `flip telemetry send`")
+        try:
+            with file.open("rb") as opened:
+                head = opened.read(_LOOKED_AT)
+                size = opened.seek(0, os.SEEK_END)
+                opened.seek(max(0, size - _LOOKED_AT))
+                tail = opened.read()
+        except OSError as error:
+            raise FileError(f"cannot read {file}: {why(error)}") from None
+        ends = [hashlib.sha256(part).hexdigest() for part in (head, tail)]
+        parts = [*ends, str(size), *meaning]
         identity = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         return cls(file.with_name(f"{file.name}.flip-progress"), identity)
 
-    def rows_done(self) -> int:
-        """How many rows were settled in an earlier run.
+    def settled(self) -> Settled:
+        """What was settled by earlier runs.
 
         Raises:
             FileError: The file, the options or the environment were others then.
         """
         try:
             kept = json.loads(self.path.read_text("utf-8"))
-            identity, done = kept["identity"], int(kept["rows_done"])
+            identity, rows = kept["identity"], int(kept["rows_done"])
+            found = Settled(
+                rows=rows,
+                line=int(kept.get("line", 0)),
+                beyond=tuple((int(first), int(last)) for first, last in kept.get("beyond", ())),
+                refused=int(kept.get("refused", 0)),
+                listed_bytes=int(kept.get("listed_bytes", 0)),
+            )
         except FileNotFoundError:
-            return 0
-        except (ValueError, KeyError, TypeError):
+            return Settled()
+        except OSError as error:
+            raise FileError(f"cannot read {self.path}: {why(error)}") from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise FileError(f"{self.path} cannot be read: delete it to begin anew") from None
         if identity != self.identity:
             raise FileError(
                 f"{self.path} is of another file, other options or another environment: "
                 "pass the same ones, or --restart to begin anew"
             )
-        return done
+        return found
 
-    def save(self, rows_done: int) -> None:
-        """Note that all rows up to this one are settled."""
+    def save(self, settled: Settled) -> None:
+        """Note what is settled.
+
+        Raises:
+            FileError: It cannot be written.
+        """
         # A rename is whole or not at all: a power cut leaves the old one or the new one.
-        text = json.dumps({"identity": self.identity, "rows_done": rows_done})
+        text = json.dumps(
+            {
+                "identity": self.identity,
+                "rows_done": settled.rows,
+                "line": settled.line,
+                "beyond": settled.beyond,
+                "refused": settled.refused,
+                "listed_bytes": settled.listed_bytes,
+            }
+        )
         new = self.path.with_name(f"{self.path.name}.new")
-        new.write_text(text, "utf-8")
-        os.replace(new, self.path)  # noqa: PTH105  # the same, and says what it is for
+        try:
+            new.write_text(text, "utf-8")
+            os.replace(new, self.path)  # noqa: PTH105  # the same, and says what it is for
+        except OSError as error:
+            raise FileError(
+                f"cannot write {self.path}: {why(error)}; make room, or copy the file to a folder "
+                "that can be written"
+            ) from None
 
     def forget(self) -> None:
-        """The next run begins anew."""
-        self.path.unlink(missing_ok=True)
+        """The next run begins anew.
+
+        Raises:
+            FileError: It cannot be deleted.
+        """
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise FileError(f"cannot delete {self.path}: {why(error)}") from None

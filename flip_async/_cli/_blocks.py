@@ -44,13 +44,11 @@ class Block:
         points: What can be sent.
         origins: Where each of the points comes from, at the same index.
         bad: What cannot be sent, and why.
-        end: The last row.
     """
 
     points: Sequence[TelemetryPoint]
     origins: Sequence[Origin]
     bad: Sequence[tuple[Origin, str]]
-    end: Origin
 
 
 class Blocks:
@@ -58,7 +56,6 @@ class Blocks:
 
     Attributes:
         reader: Makes the points.
-        lines: The last line that was read.
     """
 
     def __init__(
@@ -68,13 +65,11 @@ class Blocks:
         *,
         strict: bool,
         is_done: IsDone = lambda ordinal: False,
-        is_all_wanted: bool = False,
     ) -> None:
         self._rows: Final = rows
         self._columns: Final = columns
         self._strict: Final = strict
         self._is_done: Final = is_done
-        self._is_all_wanted: Final = is_all_wanted
         self.reader: Reader | None = None
 
     def __iter__(self) -> Iterator[Block]:
@@ -95,7 +90,7 @@ class Blocks:
         is_first = True
         while found := list(islice(wanted, size)):
             block = _block(found)
-            if is_first and len(block.bad) >= BLOCK and not self._is_all_wanted:
+            if is_first and len(block.bad) >= BLOCK:
                 origin, reason = block.bad[0]
                 raise FileError(
                     f"none of the first {BLOCK:,} rows can be sent: line {origin.line:,}: {reason}"
@@ -160,4 +155,4 @@ def _block(found: Sequence[Made]) -> Block:
         else:
             points.append(made.point)
             origins.append(origin)
-    return Block(points, origins, bad, origin)
+    return Block(points, origins, bad)

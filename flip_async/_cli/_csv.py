@@ -3,12 +3,12 @@
 import csv
 import re
 import sys
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Final
 
-from flip_async._cli._rows import Broken, FileError, Numbered, Rows, listed
+from flip_async._cli._rows import Broken, FileError, Numbered, Rows
 from flip_async._cli._text import Text, broken
 from flip_async._cli._units import FIELDS
 
@@ -94,13 +94,6 @@ class CsvRows(Rows):
         self._ends_unnamed = len(names) > 1 and not names[-1]
         if self._ends_unnamed:
             names.pop()
-        twice = [name for name, count in Counter(names).items() if count > 1 and name]
-        if twice:
-            places = [str(n) for n, name in enumerate(names, start=1) if name == twice[0]]
-            raise FileError(
-                f"two columns have one name, {listed(twice)} (columns {' and '.join(places)}): "
-                "give each a name of its own"
-            )
         return tuple(name or f"column {n}" for n, name in enumerate(names, start=1))
 
     # Rows

@@ -84,6 +84,7 @@ class JsonRows(Rows):
 def _joined(pieces: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     """Whole lines again."""
     parts: list[str] = []
+    number = 0
     for number, piece in pieces:
         if not parts and piece.endswith(("\n", "\r")):
             yield number, piece
@@ -228,6 +229,8 @@ def parse(text: str) -> dict[str, object] | str:
         row = _DECODER.decode(text)
     except RecursionError:
         return "is no JSON: brackets are too deep"
-    except ValueError as error:
+    except json.JSONDecodeError as error:
+        return f"is no JSON: {error.msg} (character {error.pos + 1:,})"
+    except ValueError as error:  # two values of one name, or a number of thousands of digits
         return f"is no JSON: {error}"
     return row if isinstance(row, dict) else "is no JSON object"

@@ -5,13 +5,17 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Any, Final, Self, TypeAlias
 from zoneinfo import ZoneInfo
 
-from flip_async._cli._rows import FileError, Numbered, Rows, Unreadable, listed, shown, why
+from flip_async._cli._rows import FileError, Numbered, Rows, Unreadable, shown, why
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+# pyarrow has no types.
+Array: TypeAlias = Any
+DataType: TypeAlias = Any
+Field: TypeAlias = Any
+Scalar: TypeAlias = Any
+Schema: TypeAlias = Any
 
 _ROWS_AT_ONCE: Final = 1000
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001  # of times without a zone
@@ -33,7 +37,7 @@ class ParquetRows(Rows):
         self._failures: Final = (OSError, pa.ArrowException)
         try:
             self._file = parquet.ParquetFile(path)
-            self._schema: pa.Schema = self._file.schema_arrow
+            self._schema: Schema = self._file.schema_arrow
         except self._failures as error:
             raise FileError(f"cannot read {path}: {shown(why(error), 200)}") from None
         self._path: Final = path
@@ -53,11 +57,6 @@ class ParquetRows(Rows):
 
     def header(self) -> Sequence[str]:
         names: list[str] = list(self._schema.names)
-        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-        if twice:
-            raise FileError(
-                f"two columns have one name, {listed(twice)}: give each a name of its own"
-            )
         for field in self._schema:
             _check_zone(field)
         return names
@@ -91,7 +90,7 @@ class ParquetRows(Rows):
         self._file.close()
 
 
-def _check_zone(field: "pa.Field") -> None:
+def _check_zone(field: Field) -> None:
     import pyarrow as pa
 
     zone = field.type.tz if pa.types.is_timestamp(field.type) else None
@@ -106,7 +105,7 @@ def _check_zone(field: "pa.Field") -> None:
         ) from None
 
 
-def _values(column: "pa.Array") -> Sequence[object]:
+def _values(column: Array) -> Sequence[object]:
     """The cells of a column as Python has them, whatever else is installed."""
     import pyarrow as pa
 
@@ -128,7 +127,7 @@ def _values(column: "pa.Array") -> Sequence[object]:
         return [_cell(scalar) for scalar in column]
 
 
-def _cells(column: "pa.Array") -> Sequence[object]:
+def _cells(column: Array) -> Sequence[object]:
     import pyarrow as pa
 
     if pa.types.is_duration(column.type):
@@ -145,7 +144,7 @@ def _cells(column: "pa.Array") -> Sequence[object]:
     return cells
 
 
-def _coarser(kind: "pa.DataType") -> "pa.DataType":
+def _coarser(kind: DataType) -> DataType:
     """A type without nanoseconds, for which Python has no value."""
     import pyarrow as pa
 
@@ -158,7 +157,7 @@ def _coarser(kind: "pa.DataType") -> "pa.DataType":
     return kind
 
 
-def _cell(scalar: "pa.Scalar") -> object:
+def _cell(scalar: Scalar) -> object:
     try:
         value: object = scalar.as_py()
         return value
@@ -166,7 +165,7 @@ def _cell(scalar: "pa.Scalar") -> object:
         return Unreadable(f"cannot be read: {shown(why(error), 100)}")
 
 
-def _moments(column: "pa.Array", unit: str, *, has_zone: bool) -> Sequence[object]:
+def _moments(column: Array, unit: str, *, has_zone: bool) -> Sequence[object]:
     import pyarrow as pa
 
     epoch = _EPOCH_UTC if has_zone else _EPOCH

@@ -98,5 +98,4 @@ def _together(blocks: list[Block]) -> Block:
         [point for block in blocks for point in block.points],
         [origin for block in blocks for origin in block.origins],
         [bad for block in blocks for bad in block.bad],
-        blocks[-1].end,
     )

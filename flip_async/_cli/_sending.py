@@ -184,16 +184,16 @@ class Sending:
         total = None if fraction is None else 1.0
         self._progress.update(self._bar, total=total, completed=fraction or 0.0, told=told)
 
-    def summary(self, earlier: int) -> str:
-        """What became of the rows.
-
-        Args:
-            earlier: How many were refused by earlier runs.
-        """
+    def summary(self) -> str:
+        """What became of the rows."""
         text = f"{self.sent:,} points sent, {self._refused.count:,} rows refused"
+        earlier = self.settled.refused - self._refused.count if self._journal is not None else 0
         if earlier:
             text += f", and {earlier:,} by earlier runs"
-        return f"{text}: see {self._refused.path}" if self._refused.count or earlier else text
+        if self._refused.count or earlier:
+            return f"{text}: see {self._refused.path}"
+        is_empty = not self.sent and not self.settled.rows and not self._rows.is_stream
+        return f"{text}: the file has no rows" if is_empty else text
 
 
 async def _deliver(

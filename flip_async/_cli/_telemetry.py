@@ -1,6 +1,6 @@
 """`flip telemetry`: history from files, and points as they come."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -71,7 +71,7 @@ class Reading:
         )
 
     @contextmanager
-    def opened(self, path: Path | None, is_done: IsDone) -> Iterator[tuple[Rows, Blocks]]:
+    def opened(self, path: Path | None, is_done: IsDone) -> Generator[tuple[Rows, Blocks]]:
         """Open the file."""
         columns = self.columns()
         dialect = Dialect(encoding=self.encoding, separator=self.separator)
@@ -145,8 +145,12 @@ def _way_on(journals: list[Journal]) -> str:
     if not journals:
         return ""
     settled = journals[0].settled()
-    where = f"goes on after row {settled.rows:,} (line {settled.line:,})"
-    return f"; run the same command again: it {where if settled.rows else 'begins with the first'}"
+    if settled == Settled():
+        return ""
+    return (
+        f"; run the same command again, and it goes on after row {settled.rows:,} "
+        f"(line {settled.line:,})"
+    )
 
 
 @telemetry.command
@@ -206,5 +210,5 @@ async def _send(
             rows, blocks, refused, console, progress, journal=journal, settled=settled
         )
         await sending.all_of(flip, concurrency=concurrency)
-    say(console, sending.summary(settled.refused))
+    say(console, sending.summary())
     return 1 if refused.count or settled.refused else 0

@@ -13,6 +13,7 @@ from typing import IO, Final, cast
 from flip_async._cli._rows import Broken, FileError, is_regular, shown, why
 
 _HEAD: Final = 4096
+_LONGEST_SHOWN: Final = 10_000
 _MARK: Final = "flip_async.mark"
 _MARKS: Final = re.compile("[\udc00-\udcff]")
 _GZIP: Final = b"\x1f\x8b"
@@ -145,8 +146,8 @@ class Text:
 
 def broken(reason: str, line: str) -> Broken:
     """A line that is no row."""
-    text = line.rstrip("\r\n").encode("utf-8", "surrogateescape")
-    return Broken(reason, text[:10_000].decode("utf-8", "backslashreplace"))
+    text = line.rstrip("\r\n")[:_LONGEST_SHOWN]
+    return Broken(reason, _MARKS.sub(lambda mark: f"\\x{ord(mark[0]) - 0xDC00:02x}", text))
 
 
 def _known(encoding: str | None) -> str | None:

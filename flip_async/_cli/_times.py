@@ -74,6 +74,8 @@ class Times:
                 raise ValueError(f"is not written as {self.form}: {text[:40]!r}") from None
         if not _ISO.fullmatch(text):
             raise ValueError(_not_iso(text, self.column))
+        if text[-1].isdigit():
+            return datetime.fromisoformat(text)
         return datetime.fromisoformat(_IN_WORDS.sub("+00:00", text))
 
 

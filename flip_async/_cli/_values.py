@@ -16,7 +16,7 @@ _NO_MEASUREMENT: Final = _NOTHING | {"na", "-", "--", "unknown", "unavailable", 
 _TRUE: Final = frozenset({"true", "t", "yes", "y", "on", "1", "1.0"})
 _FALSE: Final = frozenset({"false", "f", "no", "n", "off", "0", "0.0"})
 _EXACT: Final = 2**53
-_HUGE: Final = 400  # digits above which a float is infinite
+_LARGEST_BITS: Final = 1023  # of a whole number that is finite as a float
 
 
 def is_nothing(value: object) -> bool:
@@ -38,18 +38,8 @@ def number(value: object, decimals: Decimals) -> float | int | None:
     Raises:
         ValueError: It is none.
     """
-    if value.__class__ is str:
-        text = cast("str", value)
-        try:
-            found = decimals.read(text)
-            return None if math.isnan(found) else found
-        except ValueError as error:
-            if text.strip().lower() in _NO_MEASUREMENT:
-                return None
-            reason = str(error)
-        if reason.startswith("could not convert") or reason == "is no number":
-            reason = f"is no number: {text.strip()[:40]!r}"
-        raise ValueError(reason)
+    if isinstance(value, str):
+        return _number_of_text(value, decimals)
     if value is None or _is_nan(value):
         return None
     if isinstance(value, Decimal):
@@ -58,7 +48,23 @@ def number(value: object, decimals: Decimals) -> float | int | None:
         return value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"is a number, not {type(value).__name__}")
+    if isinstance(value, int) and value.bit_length() > _LARGEST_BITS:
+        raise ValueError(f"is a number, not one of {value.bit_length():,} bits")
     return value
+
+
+def _number_of_text(text: str, decimals: Decimals) -> float | None:
+    try:
+        found = decimals.read(text)
+    except ValueError as error:
+        if text.strip().lower() in _NO_MEASUREMENT:
+            return None
+        reason = str(error)
+    else:
+        return None if math.isnan(found) else found
+    if reason.startswith("could not convert") or reason == "is no number":
+        reason = f"is no number: {text.strip()[:40]!r}"
+    raise ValueError(reason)
 
 
 def flag(value: object) -> bool | None:
@@ -103,7 +109,7 @@ def text(value: object) -> str | None:
     if isinstance(value, UUID):
         return str(value)
     if not isinstance(value, bool):
-        if isinstance(value, int) and abs(value) < 10**_HUGE:
+        if isinstance(value, int) and value.bit_length() <= _LARGEST_BITS:
             return str(value)
         if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
             return str(int(value))
@@ -164,9 +170,9 @@ def _plain_decimal(value: Decimal) -> float | int:
 
 def as_json(value: object) -> str:
     """A row for the list of refused rows, as well as JSON can have it."""
-    for make in (lambda: plain(value), lambda: _as_texts(value)):
+    for make in (plain, _as_texts):
         try:
-            return json.dumps(make(), default=str, allow_nan=False)
+            return json.dumps(make(value), default=str, allow_nan=False)
         except (ValueError, TypeError, RecursionError):
             continue
     return json.dumps("cannot be written as JSON")

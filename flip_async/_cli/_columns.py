@@ -277,6 +277,9 @@ class Reader:
             return _guarded(_values.text)
         if field == "oem_raw_data":
             return _guarded(lambda value: None if _values.is_nothing(value) else _values.raw(value))
+        return self._number_reader(field, source)
+
+    def _number_reader(self, field: str, source: Source) -> Read:
         scale = 1.0 if source.unit is None else units_of(field)[source.unit]
         decimals = self._decimals
 

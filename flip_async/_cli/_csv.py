@@ -13,7 +13,6 @@ from flip_async._cli._text import Text, broken
 from flip_async._cli._units import FIELDS
 
 _SEPARATORS: Final = (",", ";", "\t", "|")
-_NAMES: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}
 _SEP_LINE: Final = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _LINES_IN_A_CELL: Final = 1000
 _LONGEST_CELL: Final = 4_000_000
@@ -23,10 +22,6 @@ class CsvRows(Rows):
     """Rows of CSV."""
 
     def __init__(self, text: Text, separator: str | None) -> None:
-        if separator is not None:
-            separator = _NAMES.get(separator, separator)
-            if len(separator) != 1 or separator in '"\r\n':
-                raise FileError("--separator is one character, or tab")
         csv.field_size_limit(sys.maxsize)
         self._text: Final = text
         self._lines: Iterator[tuple[int, str]] = text.lines()

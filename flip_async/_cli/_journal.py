@@ -134,6 +134,8 @@ class Journal:
             raise FileError(f"cannot read {self.path}: {why(error)}") from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise FileError(f"{self.path} cannot be read: delete it to begin anew") from None
+        if found == attrs.evolve(Settled(), listed_bytes=found.listed_bytes):
+            return Settled()  # only tried: nothing depends on what it was of
         if identity != self.identity:
             raise FileError(
                 f"{self.path} is of another file, other options or another environment: "

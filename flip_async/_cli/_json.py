@@ -12,6 +12,7 @@ from flip_async._cli._text import Text, broken
 
 _ARRAY: Final = re.compile(r"\s*\[\s*(?:\{.*|\]?\s*)", re.DOTALL)
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
+_OTHERS: Final = re.compile(r"\}\s*,\s*\{")  # perhaps of a list within, perhaps the next element
 _BETWEEN: Final = re.compile(r"[\s,]*")
 _PIECE: Final = 65_536
 _LONGEST_ELEMENT: Final = 16_000_000
@@ -154,34 +155,47 @@ class _Elements:
     def _end_of_broken(self) -> int:
         """Where to go on behind an element that cannot be read.
 
-        Where elements begin their lines, the next line that begins like this one begins the
-        next; else brackets tell, as far as they are right.
+        Where each element has a line of its own, the line's end ends it; else brackets tell, as
+        far as they are right. A row must not be lost with the one before it.
+
+        Raises:
+            FileError: Nothing tells.
         """
-        begin = self._buffer.rfind("\n", 0, self._at) + 1
-        indent = self._buffer[begin : self._at]
-        if begin and not indent.strip():
-            following = re.compile(rf"\n{re.escape(indent)}\{{")
-            while True:
-                found = following.search(self._buffer, self._at)
-                if found is not None:
-                    return found.start()
-                if len(self._buffer) - self._at > _LONGEST_ELEMENT or not self._more():
-                    break
-        depth = 0
-        at = self._at
-        while True:
-            for token in _TOKEN.finditer(self._buffer, at):
-                at = token.end()
-                depth += (token[0] in "{[") - (token[0] in "}]")
-                if depth <= 0 and token[0] in "}]":
-                    return at if depth == 0 else token.start()
-            at -= self._at
-            if len(self._buffer) - self._at > _LONGEST_ELEMENT or not self._more():
+        end = self._end_of_line()
+        if end is None:
+            end = self._end_by_brackets()
+            if end is None or _OTHERS.search(self._buffer, self._at, end):
                 raise FileError(
                     f"line {self._number:,}: what begins here has no end: was the file cut off, "
                     "or is a quote or a bracket missing? Mend it, and run again"
                 )
-            at += self._at
+        return end
+
+    def _end_of_line(self) -> int | None:
+        begin = self._buffer.rfind("\n", 0, self._at) + 1
+        indent = self._buffer[begin : self._at]
+        if not begin or indent.strip():
+            return None
+        while (end := self._buffer.find("\n", self._at)) < 0 or end + len(indent) + 2 > len(
+            self._buffer
+        ):
+            if len(self._buffer) - self._at > _LONGEST_ELEMENT or not self._more():
+                return None
+        is_whole = self._buffer[self._at : end].rstrip()[-1] not in "{[:"
+        following = self._buffer[end + 1 : end + len(indent) + 2]
+        is_next = following in (f"{indent}{{", f"{indent}]") or following.strip().startswith("]")
+        return end if is_whole and is_next else None
+
+    def _end_by_brackets(self) -> int | None:
+        depth, passed = 0, 0
+        while True:
+            for token in _TOKEN.finditer(self._buffer, self._at + passed):
+                passed = token.end() - self._at
+                depth += (token[0] in "{[") - (token[0] in "}]")
+                if depth <= 0 and token[0] in "}]":
+                    return token.end() if depth == 0 else token.start()
+            if len(self._buffer) - self._at > _LONGEST_ELEMENT or not self._more():
+                return None
 
     def _pass(self, end: int) -> None:
         self._number += self._buffer.count("\n", self._at, end)

@@ -21,6 +21,7 @@ _BY_SUFFIX: Final[dict[str, FileFormat]] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+_SEPARATORS: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}
 _SHOWN: Final = 60
 
 
@@ -85,6 +86,13 @@ class Rows(AbstractContextManager["Rows"], Protocol):
     def __iter__(self) -> Iterator[Numbered]: ...
 
 
+def _separator(text: str | None) -> str | None:
+    separator = text if text is None else _SEPARATORS.get(text, text)
+    if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
+        raise FileError("--separator is one character, or tab")
+    return separator
+
+
 @attrs.frozen(kw_only=True)
 class Dialect:
     """What is told of a file of text, where it does not tell itself.
@@ -95,7 +103,7 @@ class Dialect:
     """
 
     encoding: str | None = None
-    separator: str | None = None
+    separator: str | None = attrs.field(default=None, converter=_separator)
 
 
 def open_rows(path: Path | None, given: FileFormat | None, dialect: Dialect) -> Rows:

@@ -1,5 +1,6 @@
 """Texts and numbers that are times."""
 
+import contextlib
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ _FIRST_YEAR: Final = 2000  # of a battery that is connected to something
 _LAST_YEAR: Final = 2100
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_MOST: Final = 10**20  # above all that counts since 1970, in nanoseconds too
 _PER_SECOND: Final = {"epoch_s": 1, "epoch_ms": 10**3, "epoch_us": 10**6, "epoch_ns": 10**9}
 _SINCE_1970: Final = (
     "is a number: if it counts since 1970, pass --column start_time={column}:epoch_s, or "
@@ -100,11 +102,13 @@ def since_1970(value: object, epoch: str) -> datetime:
     """
     try:
         count = Decimal(value.strip().replace(",", ".") if isinstance(value, str) else str(value))
-        moment = _EPOCH + int(count * 10**6 / _PER_SECOND[epoch]) * _MICROSECOND
-    except (InvalidOperation, TypeError):
+        is_sane = abs(count) < _MOST
+    except InvalidOperation:
         raise ValueError(f"is a number that counts since 1970, not {str(value)[:40]!r}") from None
-    except (OverflowError, ValueError):
-        moment = None
+    moment = None
+    if is_sane:
+        with contextlib.suppress(OverflowError):
+            moment = _EPOCH + int(count * 10**6 / _PER_SECOND[epoch]) * _MICROSECOND
     if moment is None or not _FIRST_YEAR <= moment.year < _LAST_YEAR:
         when = "no time at all" if moment is None else f"the year {moment.year}"
         others = ", ".join(f":{name}" for name in _PER_SECOND if name != epoch)

@@ -11,6 +11,7 @@ from flip_async._cli._columns import Columns, Reader, RowError
 from flip_async._cli._folds import Made, told_apart
 from flip_async._cli._numbers import Decimals
 from flip_async._cli._rows import Broken, FileError, Numbered, Row, Rows
+from flip_async._cli._suspicion import Suspicion
 from flip_async.models import TelemetryPoint
 from flip_async.telemetry import check_point
 
@@ -98,6 +99,12 @@ class Blocks:
             is_first = False
             yield block
 
+    def warnings(self, suspicion: Suspicion) -> list[str]:
+        """What looks odd about the columns and what is in them."""
+        if self.reader is None:
+            return []
+        return [*self.reader.warnings, *suspicion.warnings(self.reader.sources())]
+
     def _made(self, reader: Reader, header: Sequence[str] | None) -> Iterator[Made]:
         numbered = iter(self._rows)
         at_once = 1 if self._rows.is_stream else _READ_AT_ONCE
@@ -131,7 +138,8 @@ class Blocks:
             raise FileError(
                 f"none of the first {len(found):,} rows is one: line {line:,} {row.reason}"
             )
-        reader.begin(header, rows)
+        is_all = len(found) < _READ_AT_ONCE and not self._rows.is_stream
+        reader.begin(header, rows, is_all=is_all)
 
     def _one(self, reader: Reader, ordinal: int, line: int, row: Row | Broken) -> Made:
         if isinstance(row, Broken):

@@ -126,7 +126,7 @@ class Reader:
     """Makes points of rows; one for each run, since a file's decimal mark is found on the way.
 
     Attributes:
-        read: How many rows it was given.
+        warnings: What looks odd about the columns.
     """
 
     def __init__(self, columns: Columns, decimals: Decimals) -> None:
@@ -140,6 +140,7 @@ class Reader:
         ]
         self._constants: Final[dict[str, object]] = {}
         self._header: Sequence[str] | None = None
+        self.warnings: Final[list[str]] = []
 
     # Before the first row
 
@@ -169,8 +170,15 @@ class Reader:
                 f"--set {listed([f'{k}={v}' for k, v in self._columns.constants.items()])}: {error}"
             ) from None
 
-    def begin(self, header: Sequence[str] | None, first: Sequence[Row]) -> None:
+    def begin(
+        self, header: Sequence[str] | None, first: Sequence[Row], *, is_all: bool = True
+    ) -> None:
         """Look at the columns: of the header, or of the first rows where each has its own.
+
+        Args:
+            header: The names, or `None`.
+            first: The first rows.
+            is_all: Whether there are no more of them.
 
         Raises:
             FileError: A column is no field, a field has no column, or an option names none.
@@ -184,7 +192,7 @@ class Reader:
         if header is None and not first:
             return
         self._check_names(present)
-        self._check_options(present)
+        self._check_options(present, may_come=header is None and not is_all)
         self._check_required(present)
         unknown = [column for column in common if column not in self._known]
         if unknown and not self._columns.ignores_unknown:
@@ -212,11 +220,16 @@ class Reader:
                 "give each a name of its own"
             )
 
-    def _check_options(self, present: Sequence[str]) -> None:
+    def _check_options(self, present: Sequence[str], *, may_come: bool) -> None:
+        others = {name.lower(): name for name in present if name not in self._known}
         for field, source in self._columns.sources.items():
             if source.column not in present:
-                near = difflib.get_close_matches(source.column, present, n=1, cutoff=0.6)
-                meant = f" (is it {shown(near[0])}?)" if near else ""
+                near = difflib.get_close_matches(source.column.lower(), others, n=1)
+                if may_come and not near and field not in REQUIRED:
+                    # A value that only some rows have, and none of the first.
+                    self.warnings.append(f"no row so far has {shown(source.column)}, for {field}")
+                    continue
+                meant = f" (is it {shown(others[near[0]])}?)" if near else ""
                 units = ", ".join(f":{unit}" for unit in units_of(field))
                 hint = f"; a unit may be one of {units}" if ":" in source.column and units else ""
                 raise FileError(

@@ -42,7 +42,7 @@ async def preview(rows: Rows, blocks: Blocks, console: Console) -> int:
             bad += len(block.bad)
     finally:
         ahead.close()
-    for text in [] if blocks.reader is None else suspicion.warnings(blocks.reader.sources()):
+    for text in blocks.warnings(suspicion):
         say(console, f"WARNING: {text}", style="yellow")
     say(console, f"{good:,} rows can be sent, {bad:,} cannot; nothing was sent")
     return 1 if bad else 0

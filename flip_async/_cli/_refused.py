@@ -11,6 +11,22 @@ from typing import IO, Final
 from flip_async._cli._rows import FileError, is_regular, why
 from flip_async._cli._values import as_json
 
+_HEADS: Final = (b'{"line"', b'{"row"')  # the second by earlier versions
+_HEAD_BYTES: Final = 7
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Keep others out for as long as this process lives and the file is open.
+
+    Raises:
+        BlockingIOError: Somebody else has it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
 
 class Refused(AbstractContextManager["Refused"]):
     """A file of rows that were refused, one JSON object a line; gone again if there are none.
@@ -37,11 +53,35 @@ class Refused(AbstractContextManager["Refused"]):
         self._is_noted = False
         try:
             self._file: Final[IO[bytes]] = path.open("ab")
-            self._is_regular: Final = is_regular(path)
-            if self._is_regular:
-                self._file.truncate(min(kept_bytes, self._file.seek(0, os.SEEK_END)))
         except (OSError, ValueError) as error:
             raise self._unwritable(error) from None
+        try:
+            self._is_regular: Final = is_regular(path)
+            if self._is_regular:
+                self._take(kept_bytes)
+        except OSError as error:
+            self._file.close()
+            raise self._unwritable(error) from None
+        except FileError:
+            self._file.close()
+            raise
+
+    def _take(self, kept_bytes: int) -> None:
+        """Make it ours: no other run writes to it, and what is cut off was such a list."""
+        try:
+            _lock(self._file)
+        except BlockingIOError:
+            raise FileError(
+                f"another run writes to {self.path}: let it end, or pass --rejected"
+            ) from None
+        with self.path.open("rb") as written:
+            head = written.read(_HEAD_BYTES)
+        if head and not head.startswith(_HEADS):
+            raise FileError(
+                f"{self.path} is no list of refused rows, and would be lost: name another file "
+                "with --rejected"
+            )
+        self._file.truncate(min(kept_bytes, self._file.seek(0, os.SEEK_END)))
 
     def note(self, line: int, row: object, reason: str) -> None:
         """Write one down; it is on disk after `save`.

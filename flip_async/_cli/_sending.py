@@ -119,7 +119,9 @@ class Sending:
                 return
         self._suspicion = None
         reader = self._blocks.reader
-        for text in [] if reader is None else suspicion.warnings(reader.sources()):
+        for text in (
+            [] if reader is None else [*reader.warnings, *suspicion.warnings(reader.sources())]
+        ):
             say(self._console, f"WARNING: {text}", style="yellow")
 
     def _note_bad(self, block: Block) -> None:

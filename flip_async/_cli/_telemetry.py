@@ -17,7 +17,7 @@ from flip_async._cli._journal import Journal, Settled
 from flip_async._cli._numbers import Mark
 from flip_async._cli._preview import preview
 from flip_async._cli._refused import Refused
-from flip_async._cli._rows import Dialect, FileFormat, Rows, open_rows
+from flip_async._cli._rows import Dialect, FileError, FileFormat, Rows, open_rows
 from flip_async._cli._sending import Sending, progress_bar
 
 telemetry: Final = App(name="telemetry", help="Send telemetry from files.")
@@ -78,9 +78,16 @@ class Reading:
         with open_rows(path, self.format, dialect) as rows:
             yield rows, Blocks(rows, columns, strict=self.strict, is_done=is_done)
 
-    def list_beside(self, name: str) -> Path:
-        """Where refused rows are listed."""
-        return self.rejected or Path(f"{name}.rejected.jsonl")
+    def list_beside(self, path: Path | None) -> Path:
+        """Where refused rows are listed.
+
+        Raises:
+            FileError: It is the file itself.
+        """
+        where = self.rejected or Path(f"{path or 'telemetry'}.rejected.jsonl")
+        if path is not None and where.exists() and where.samefile(path):
+            raise FileError(f"--rejected {where} is the file that is sent: name another one")
+        return where
 
 
 Environment = Annotated[
@@ -134,7 +141,7 @@ def backfill(
             journal.save(settled)
             kept.append(journal)
             return await _send(
-                flip, rows, blocks, reading.list_beside(str(file)), console,
+                flip, rows, blocks, reading.list_beside(file), console,
                 concurrency=concurrency, journal=journal, settled=settled,
             )  # fmt: skip
 
@@ -148,8 +155,8 @@ def _way_on(journals: list[Journal]) -> str:
     if settled == Settled():
         return ""
     return (
-        f"; run the same command again, and it goes on after row {settled.rows:,} "
-        f"(line {settled.line:,})"
+        f"; run the same command again, with the same file: it goes on after row "
+        f"{settled.rows:,} (line {settled.line:,})"
     )
 
 
@@ -179,7 +186,7 @@ def send(
     async def work() -> int:
         flip = _client(environment)
         with reading.opened(path, Settled().has) as (rows, blocks):
-            where = reading.list_beside("telemetry" if path is None else str(path))
+            where = reading.list_beside(path)
             return await _send(
                 flip, rows, blocks, where, console,
                 concurrency=concurrency, journal=None, settled=Settled(),

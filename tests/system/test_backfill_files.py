@@ -308,3 +308,36 @@ async def test_a_command_line_that_makes_no_sense_ends_with_2(
 
     assert run.code == 2
     assert says in run.output
+
+
+async def test_a_list_is_never_written_over_something_else(local: Emulator, tmp_path: Path) -> None:
+    path, other = tmp_path / "h.csv", tmp_path / "other.csv"
+    path.write_text(HEAD + row(0))
+    other.write_text(HEAD)
+
+    itself = await backfill(local, path, "--rejected", path)
+    another = await backfill(local, path, "--rejected", other)
+
+    assert (itself.code, another.code) == (2, 2)
+    assert "is the file that is sent" in itself.output
+    assert "is no list of refused rows" in another.output
+    assert (path.read_text(), other.read_text()) == (HEAD + row(0), HEAD)
+    assert local.telemetry == []
+
+
+async def test_two_runs_do_not_send_one_file_at_once(local: Emulator, tmp_path: Path) -> None:
+    path = tmp_path / "h.csv"
+    history.write_csv(path, 20, 100)
+    gate = asyncio.Event()
+    local.fail_next(None, path=TELEMETRY, until=gate)
+    process = await start(local, "backfill", path)
+    await until(lambda: local.count("POST", TELEMETRY) > 0)
+
+    second = await backfill(local, path)
+    gate.set()
+    first = await end(process, path)
+
+    assert second.code == 2
+    assert "another run writes to" in second.output
+    assert first.code == 0, first.output
+    assert len(arrived(local)) == arrived(local).total() == 2000

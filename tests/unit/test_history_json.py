@@ -208,3 +208,16 @@ def test_what_a_writer_of_json_wrote_is_read(
     whole = [row for row in found if not isinstance(row, Broken)]
     assert whole == rows[: len(whole)]
     assert cuts or whole == rows
+
+
+def test_a_mapped_value_may_come_late(tmp_path: Path) -> None:
+    """Where only some devices have it; a name that looks mistyped ends the run."""
+    path = tmp_path / "h.jsonl"
+    rows = [row(0, PV_Power=1)] + [row(n % 60) for n in range(4100)] + [row(0, solar=5)]
+    path.write_bytes(lines(*rows))
+
+    points, _ = outcomes(path, column=("solar_last_power_w=solar",), ignore_unknown=True)
+
+    assert points[4102].solar_last_power_w == 5
+    with pytest.raises(FileError, match="is it PV_Power"):
+        outcomes(path, column=("solar_last_power_w=pv-power",), ignore_unknown=True)

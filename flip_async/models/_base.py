@@ -3,11 +3,12 @@
 import enum
 import math
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Final, Self, TypeGuard, TypeVar
 
 import attrs
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from flip_async._secret import shape
@@ -78,6 +79,11 @@ class Model:
 
     __slots__ = ()
     __pydantic_serializer__: ClassVar[object] = _PydanticSerializer()
+
+    def __iter__(self) -> Iterator[tuple[str, object]]:
+        """Names and values as they go to Flip: `dict(model)`, which FastAPI asks for, is JSON."""
+        fields: dict[str, object] = msgspec.to_builtins(self, enc_hook=as_plain)
+        return iter(fields.items())
 
     @classmethod
     def __get_pydantic_core_schema__(

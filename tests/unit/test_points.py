@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import pydantic
 import pytest
+from fastapi.encoders import jsonable_encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -122,3 +123,11 @@ def test_a_model_serialises_where_nothing_tells_its_type() -> None:
     assert "oem_raw_data" not in first
     assert second["id"] == "hh-1"
     assert job.model_dump(mode="json")["result"][0] == first
+
+
+def test_fastapi_serialises_a_model_that_no_annotation_tells_of() -> None:
+    """It makes a dictionary of what it does not know."""
+    written = jsonable_encoder({"points": [point()], "site": CommissionSite(id="hh-1")})
+
+    assert written == {"points": [json.loads(encode(point()))], "site": {"id": "hh-1"}}
+    assert dict(point()) == written["points"][0]

@@ -12,6 +12,7 @@ from flip_async._cli._rows import Broken, FileError, Numbered, Rows
 from flip_async._cli._text import Text, broken
 from flip_async._cli._units import FIELDS
 
+_BLANK: Final = " \r\n\x1a"  # the last is how DOS ends a text
 _SEPARATORS: Final = (",", ";", "\t", "|")
 _SEP_LINE: Final = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _LINES_IN_A_CELL: Final = 1000
@@ -78,7 +79,7 @@ class CsvRows(Rows):
 
     def _first_line(self) -> tuple[int, str] | None:
         for number, line in self._lines:
-            if line.strip(" \r\n"):
+            if line.strip(_BLANK):
                 return number, line
         if self._text.is_stream:
             return None  # nothing came, and nothing is wrong
@@ -112,7 +113,7 @@ class CsvRows(Rows):
                 cells = found
             else:
                 text = line.rstrip("\r\n")
-                if not text or (text.isspace() and "\t" not in text):
+                if not text.strip(_BLANK):
                     continue
                 cells = text.split(separator)
             if len(cells) != width:

@@ -71,7 +71,7 @@ class Text:
                 open(0, "rb", closefd=False) if path is None else path.open("rb")  # noqa: SIM115
             )
         except OSError as error:
-            raise FileError(f"cannot read {path}: {why(error)}") from None
+            raise FileError(f"cannot read {self.name}: {why(error)}") from None
         self._size: Final = None if path is None or self.is_stream else path.stat().st_size
 
     @property

@@ -1,6 +1,6 @@
 """Rows of a file in blocks of points."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -9,6 +9,7 @@ import attrs
 from flip_async import errors
 from flip_async._cli._columns import Columns, Reader, RowError
 from flip_async._cli._folds import Made, told_apart
+from flip_async._cli._journal import NOTHING, Settled, mark_of
 from flip_async._cli._numbers import Decimals
 from flip_async._cli._rows import Broken, FileError, Numbered, Row, Rows
 from flip_async._cli._suspicion import Suspicion
@@ -19,7 +20,6 @@ BLOCK: Final = 4000
 """Rows between two notes in the journal."""
 
 _READ_AT_ONCE: Final = 4000
-IsDone = Callable[[int], bool]
 
 
 @attrs.frozen
@@ -65,12 +65,14 @@ class Blocks:
         columns: Columns,
         *,
         strict: bool,
-        is_done: IsDone = lambda ordinal: False,
+        settled: Settled = NOTHING,
+        of_another: str = "",
     ) -> None:
         self._rows: Final = rows
         self._columns: Final = columns
         self._strict: Final = strict
-        self._is_done: Final = is_done
+        self._settled: Final = settled
+        self._of_another: Final = of_another
         self.reader: Reader | None = None
 
     def __iter__(self) -> Iterator[Block]:
@@ -87,7 +89,7 @@ class Blocks:
         made = told_apart(
             self._made(self.reader, header), self._columns.zone, may_wait=not self._rows.is_stream
         )
-        wanted = (one for one in made if not self._is_done(one.ordinal))
+        wanted = (one for one in made if not self._settled.has(one.ordinal))
         is_first = True
         while found := list(islice(wanted, size)):
             block = _block(found)
@@ -118,12 +120,22 @@ class Blocks:
             reader.look(rows)
             for line, row in found:
                 ordinal += 1
+                if ordinal == self._settled.rows:
+                    self._check_mark(line, row)
                 # Rows that are done tell of the order of times, and nothing else.
-                if self._columns.zone is None and self._is_done(ordinal):
+                if self._columns.zone is None and self._settled.has(ordinal):
                     continue
                 yield self._one(reader, ordinal, line, row)
+        if ordinal < self._settled.rows:
+            raise FileError(self._of_another)
         if not has_begun:
             reader.begin(header, [])
+
+    def _check_mark(self, line: int, row: Row | Broken) -> None:
+        """A file that has grown, or was mended further down, begins as it was."""
+        content = row.values if isinstance(row, Broken) else row
+        if self._settled.is_changed and self._settled.mark != mark_of(line, content):
+            raise FileError(self._of_another)
 
     def _begin(
         self,

@@ -26,6 +26,8 @@ class Settled:
         beyond: Ranges of rows behind it that are, after a stop within a block.
         refused: How many of them were refused.
         listed_bytes: How long the list of these is.
+        mark: What tells the last of `rows` from others, or nothing.
+        is_changed: Whether the file was another then: the mark has to tell.
     """
 
     rows: int = 0
@@ -33,6 +35,19 @@ class Settled:
     beyond: tuple[Range, ...] = ()
     refused: int = 0
     listed_bytes: int = 0
+    mark: str = ""
+    is_changed: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many rows are settled."""
+        return self.rows + sum(last - first + 1 for first, last in self.beyond)
+
+    def where(self) -> str:
+        """Where a run goes on, in words."""
+        if self.rows:
+            return f"after row {self.rows:,} (line {self.line:,})"
+        return f"with what is left: {self.count:,} rows are settled"
 
     def has(self, row: int) -> bool:
         """Whether a row is settled."""
@@ -42,20 +57,33 @@ class Settled:
         # The range that begins here or before is the one that may hold it.
         return any(first <= row <= last for first, last in self.beyond[max(0, at - 1) : at + 1])
 
-    def with_rows(self, rows: Sequence[int], *, lines: Iterable[tuple[int, int]]) -> Self:
+    def with_rows(self, rows: Sequence[int], *, read: Iterable[tuple[int, int, object]]) -> Self:
         """With more rows.
 
         Args:
             rows: Their numbers, in order.
-            lines: Rows and their lines, to know the line of the last one.
+            read: Numbers, lines and contents of rows, to know those of the last one.
         """
         (_, last), *beyond = _merged([(1, self.rows), *self.beyond, *_ranges(rows)])
-        line = next((line for row, line in lines if row == last), self.line)
-        return attrs.evolve(self, rows=last, line=line, beyond=tuple(beyond))
+        line, mark = self.line, self.mark if last == self.rows else ""
+        for row, its_line, content in read:
+            if row == last:
+                line, mark = its_line, mark_of(its_line, content)
+        return attrs.evolve(
+            self, rows=last, line=line, beyond=tuple(beyond), mark=mark, is_changed=False
+        )
 
     def with_list(self, more_refused: int, listed_bytes: int) -> Self:
         """With more rows on the list."""
         return attrs.evolve(self, refused=self.refused + more_refused, listed_bytes=listed_bytes)
+
+
+NOTHING: Final = Settled()
+
+
+def mark_of(line: int, content: object) -> str:
+    """What tells a row from others."""
+    return hashlib.sha256(f"{line} {content!r}".encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def _ranges(rows: Sequence[int]) -> list[Range]:
@@ -84,11 +112,13 @@ class Journal:
 
     Attributes:
         path: Where it is.
-        identity: What it belongs to: the file, what is made of it, and where it goes.
+        identity: What is made of the file, and where it goes.
+        content: What tells the file from others.
     """
 
     path: Path
     identity: str
+    content: str
 
     @classmethod
     def beside(cls, file: Path, *meaning: str) -> "Journal":
@@ -108,9 +138,11 @@ class Journal:
         except OSError as error:
             raise FileError(f"cannot read {file}: {why(error)}") from None
         ends = [hashlib.sha256(part).hexdigest() for part in (head, tail)]
-        parts = [*ends, str(size), *meaning]
-        identity = hashlib.sha256("\n".join(parts).encode()).hexdigest()
-        return cls(file.with_name(f"{file.name}.flip-progress"), identity)
+        return cls(
+            file.with_name(f"{file.name}.flip-progress"),
+            identity=_digest(meaning),
+            content=_digest([*ends, str(size)]),
+        )
 
     def settled(self) -> Settled:
         """What was settled by earlier runs.
@@ -127,21 +159,28 @@ class Journal:
                 beyond=tuple((int(first), int(last)) for first, last in kept.get("beyond", ())),
                 refused=int(kept.get("refused", 0)),
                 listed_bytes=int(kept.get("listed_bytes", 0)),
+                mark=str(kept.get("mark", "")),
+                is_changed=kept.get("content") != self.content,
             )
         except FileNotFoundError:
-            return Settled()
+            return NOTHING
         except OSError as error:
             raise FileError(f"cannot read {self.path}: {why(error)}") from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise FileError(f"{self.path} cannot be read: delete it to begin anew") from None
-        if found == attrs.evolve(Settled(), listed_bytes=found.listed_bytes):
-            return Settled()  # only tried: nothing depends on what it was of
-        if identity != self.identity:
-            raise FileError(
-                f"{self.path} is of another file, other options or another environment: "
-                "pass the same ones, or --restart to begin anew"
-            )
+        if not found.count:
+            return NOTHING  # only tried: nothing depends on what it was of
+        if identity != self.identity or (found.is_changed and (found.refused or not found.mark)):
+            raise FileError(self.of_another())
         return found
+
+    def of_another(self) -> str:
+        """What is said where it does not belong to this run."""
+        return (
+            f"{self.path} is of another file, other options or another environment: pass the same "
+            "ones, or --restart to begin anew; rows that were mended can be sent as a file of "
+            "their own"
+        )
 
     def save(self, settled: Settled) -> None:
         """Note what is settled.
@@ -158,6 +197,8 @@ class Journal:
                 "beyond": settled.beyond,
                 "refused": settled.refused,
                 "listed_bytes": settled.listed_bytes,
+                "content": self.content,
+                "mark": settled.mark,
             }
         )
         new = self.path.with_name(f"{self.path.name}.new")
@@ -180,3 +221,7 @@ class Journal:
             self.path.unlink(missing_ok=True)
         except OSError as error:
             raise FileError(f"cannot delete {self.path}: {why(error)}") from None
+
+
+def _digest(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

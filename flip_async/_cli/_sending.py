@@ -171,8 +171,8 @@ class Sending:
         if self._journal is None:
             return
         origins = [*block.origins, *(origin for origin, _ in block.bad)]
-        lines = ((origin.ordinal, origin.line) for origin in origins)
-        self.settled = self.settled.with_rows(rows, lines=lines).with_list(rejected, listed_bytes)
+        read = ((origin.ordinal, origin.line, origin.row) for origin in origins)
+        self.settled = self.settled.with_rows(rows, read=read).with_list(rejected, listed_bytes)
         self._journal.save(self.settled)
 
     def _show(self, stats: UploaderStats) -> None:

@@ -10,10 +10,10 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from flip_async import PRODUCTION, SANDBOX, FlipClient
-from flip_async._cli._blocks import Blocks, IsDone
+from flip_async._cli._blocks import Blocks
 from flip_async._cli._columns import Columns
 from flip_async._cli._console import run, say
-from flip_async._cli._journal import Journal, Settled
+from flip_async._cli._journal import NOTHING, Journal, Settled
 from flip_async._cli._numbers import Mark
 from flip_async._cli._preview import preview
 from flip_async._cli._refused import Refused
@@ -71,12 +71,26 @@ class Reading:
         )
 
     @contextmanager
-    def opened(self, path: Path | None, is_done: IsDone) -> Generator[tuple[Rows, Blocks]]:
-        """Open the file."""
+    def opened(
+        self,
+        path: Path | None,
+        settled: Settled = NOTHING,
+        of_another: str = "",
+    ) -> Generator[tuple[Rows, Blocks]]:
+        """Open the file.
+
+        Args:
+            path: Where it is.
+            settled: The rows that are not wanted any more.
+            of_another: What to say where these are of another file.
+        """
         columns = self.columns()
         dialect = Dialect(encoding=self.encoding, separator=self.separator)
         with open_rows(path, self.format, dialect) as rows:
-            yield rows, Blocks(rows, columns, strict=self.strict, is_done=is_done)
+            blocks = Blocks(
+                rows, columns, strict=self.strict, settled=settled, of_another=of_another
+            )
+            yield rows, blocks
 
     def list_beside(self, path: Path | None) -> Path:
         """Where refused rows are listed.
@@ -129,14 +143,14 @@ def backfill(
 
     async def work() -> int:
         if dry_run:
-            with reading.opened(file, Settled().has) as (rows, blocks):
+            with reading.opened(file) as (rows, blocks):
                 return await preview(rows, blocks, console)
         flip = _client(environment)
         journal = Journal.beside(file, repr(reading), flip.environment.api_url)
-        settled = Settled() if restart else journal.settled()
-        if settled.rows:
-            say(console, f"going on after row {settled.rows:,} (line {settled.line:,})")
-        with reading.opened(file, settled.has) as (rows, blocks):
+        settled = NOTHING if restart else journal.settled()
+        if settled.count:
+            say(console, f"going on {settled.where()}")
+        with reading.opened(file, settled, journal.of_another()) as (rows, blocks):
             # Tried before the first row goes out: what cannot be noted would go out again.
             journal.save(settled)
             kept.append(journal)
@@ -152,12 +166,7 @@ def _way_on(journals: list[Journal]) -> str:
     if not journals:
         return ""
     settled = journals[0].settled()
-    if settled == Settled():
-        return ""
-    return (
-        f"; run the same command again, with the same file: it goes on after row "
-        f"{settled.rows:,} (line {settled.line:,})"
-    )
+    return f"; run the same command again: it goes on {settled.where()}" if settled.count else ""
 
 
 @telemetry.command
@@ -185,11 +194,11 @@ def send(
 
     async def work() -> int:
         flip = _client(environment)
-        with reading.opened(path, Settled().has) as (rows, blocks):
+        with reading.opened(path) as (rows, blocks):
             where = reading.list_beside(path)
             return await _send(
                 flip, rows, blocks, where, console,
-                concurrency=concurrency, journal=None, settled=Settled(),
+                concurrency=concurrency, journal=None, settled=NOTHING,
             )  # fmt: skip
 
     return run(console, work, lambda: "")

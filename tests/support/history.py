@@ -58,7 +58,7 @@ def outcomes(path: Path, **reading: Any) -> tuple[dict[int, Any], dict[int, str]
 
     points: dict[int, Any] = {}
     refused: dict[int, str] = {}
-    with Reading(**reading).opened(path, lambda row: False) as (_, blocks):
+    with Reading(**reading).opened(path) as (_, blocks):
         for block in blocks:
             points |= {
                 origin.line: point

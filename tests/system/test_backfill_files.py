@@ -341,3 +341,25 @@ async def test_two_runs_do_not_send_one_file_at_once(local: Emulator, tmp_path: 
     assert "another run writes to" in second.output
     assert first.code == 0, first.output
     assert len(arrived(local)) == arrived(local).total() == 2000
+
+
+async def test_a_file_that_has_grown_goes_on_and_another_does_not(
+    local: Emulator, tmp_path: Path
+) -> None:
+    """A log that is sent each day; the row up to which all is settled has to be what it was."""
+    path = tmp_path / "h.csv"
+    path.write_text(HEAD + row(0) + row(5))
+
+    first = await backfill(local, path)
+    path.write_text(path.read_text() + row(10))
+    grown = await backfill(local, path)
+    path.write_text(HEAD + row(0) + row(5) + row(15) + row(20))
+    another = await backfill(local, path)
+    path.write_text(HEAD + row(0))
+    shorter = await backfill(local, path)
+
+    assert [run.code for run in (first, grown, another, shorter)] == [0, 0, 2, 2]
+    assert "going on after row 2 (line 3)" in grown.output
+    assert "--restart" in another.output
+    assert "--restart" in shorter.output
+    assert len(arrived(local)) == arrived(local).total() == 3

@@ -16,7 +16,7 @@ def test_what_is_settled_is_what_was_settled(blocks: list[set[int]]) -> None:
     settled, expected = Settled(), set[int]()
 
     for block in blocks:
-        settled = settled.with_rows(sorted(block), lines=[(row, row + 1) for row in block])
+        settled = settled.with_rows(sorted(block), read=[(row, row + 1, {}) for row in block])
         expected |= block
 
         assert {row for row in range(1, 45) if settled.has(row)} == expected
@@ -38,6 +38,16 @@ def test_a_journal_gives_back_what_was_saved(tmp_path: Path) -> None:
     file.write_text("device_ie\n")
     with pytest.raises(FileError, match="--restart"):
         Journal.beside(file, "options").settled()
+
+
+def test_a_journal_in_which_nothing_is_settled_belongs_to_nobody(tmp_path: Path) -> None:
+    """It is written to find out that it can be."""
+    file = tmp_path / "h.csv"
+    file.write_text("device_id\n")
+
+    Journal.beside(file, "options").save(Settled())
+
+    assert Journal.beside(file, "others").settled() == Settled()
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "[]", "{}", '{"identity": 1, "rows_done": null}'])

@@ -103,6 +103,10 @@ class Sending:
                     self._settle(block, delivery.result())
                     delivery = None
                 self._warn(None)
+        except errors.UndeliveredTelemetryError:
+            if self._journal is not None:
+                raise
+            # They are listed, each with its reason.
         finally:
             if delivery is not None and block is not None:
                 # Left in the middle: closing has sent what it could.
@@ -202,7 +206,7 @@ async def _deliver(
     uploader: TelemetryUploader[TelemetryPoint], points: Sequence[TelemetryPoint]
 ) -> Sequence[PointOutcome]:
     try:
-        return await uploader.deliver(points)
+        return await uploader.deliver(points) if points else ()
     except errors.FlipError as error:  # it was closed before it could take them
         return [PointOutcome(status="undelivered", reason=str(error), error=error)] * len(points)
 

@@ -36,9 +36,7 @@ class PointKind(Generic[P]):
     read_results: Callable[[object, int], Sequence[TelemetryResult] | None]
 
 
-def _within(
-    error: InvalidArgumentError, where: str, point: TelemetryPoint
-) -> InvalidArgumentError:
+def _within(error: InvalidArgumentError, where: str, point: TelemetryPoint) -> InvalidArgumentError:
     text = error.message.removeprefix(f"{error.field}: ")
     field = error.field
     if field == "body":  # the codec does not say where

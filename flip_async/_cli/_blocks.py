@@ -20,6 +20,7 @@ BLOCK: Final = 4000
 """Rows between two notes in the journal."""
 
 _READ_AT_ONCE: Final = 4000
+_SWITCH: Final = "pass --"
 
 
 @attrs.frozen
@@ -93,11 +94,8 @@ class Blocks:
         is_first = True
         while found := list(islice(wanted, size)):
             block = _block(found)
-            if is_first and len(block.bad) >= BLOCK:
-                origin, reason = block.bad[0]
-                raise FileError(
-                    f"none of the first {BLOCK:,} rows can be sent: line {origin.line:,}: {reason}"
-                )
+            if is_first:
+                _check_first(block)
             is_first = False
             yield block
 
@@ -162,6 +160,19 @@ class Blocks:
         except (RowError, errors.InvalidArgumentError) as error:
             return Made(ordinal, line, row, None, str(error).removeprefix("point."))
         return Made(ordinal, line, row, point, None)
+
+
+def _check_first(block: Block) -> None:
+    """Refuse a file of which nothing can be sent, and a switch would mend that.
+
+    Raises:
+        FileError: It names the switch.
+    """
+    if len(block.bad) >= BLOCK and all(_SWITCH in reason for _, reason in block.bad):
+        origin, reason = block.bad[0]
+        raise FileError(
+            f"none of the first {BLOCK:,} rows can be sent: line {origin.line:,}: {reason}"
+        )
 
 
 def _block(found: Sequence[Made]) -> Block:

@@ -262,3 +262,22 @@ def test_what_a_writer_of_csv_wrote_is_read_or_refused_never_changed(
     assert all(row in written for row in whole)
     if not any("\n" in cell or '"' in cell for row in rows for cell in row):
         assert whole == written
+
+
+def test_rows_that_no_switch_can_mend_are_listed_however_many(tmp_path: Path) -> None:
+    """A device that measures nonsense for 30 days must not hold up the others."""
+    path = tmp_path / "h.csv"
+    path.write_bytes(text(HEAD, *[at(0).replace("300", "-1")] * 8_640, at(5)))
+
+    points, refused = outcomes(path)
+
+    assert list(points) == [8_642]
+    assert len(refused) == 8_640
+
+
+def test_a_file_that_needs_a_switch_is_not_listed_row_by_row(tmp_path: Path) -> None:
+    path = tmp_path / "h.csv"
+    path.write_bytes(text(HEAD, *[at(0).replace("Z", "")] * 5_000))
+
+    with pytest.raises(FileError, match="none of the first 4,000 rows .* --time-zone"):
+        outcomes(path)

@@ -57,8 +57,8 @@ class Decimals:
             self.mark = "point"
         elif "comma?" in found and self._separator == ";":
             self.mark = "comma"  # a file with ; is written where the comma is the decimal mark
-        elif found == {"point?"}:
-            self.mark = "point"
+        elif found == {"point?"} and self._separator == ",":
+            self.mark = "point"  # and one with , is not, as long as its cells need no quotes
 
     def read(self, text: str) -> float:
         """Read a number.

@@ -6,9 +6,10 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from flip_async._checks import check_flag, check_seconds, refuse
+from flip_async._checks import check_flag, check_seconds
 from flip_async._clock import Clock, SystemClock
-from flip_async._sqlite._file import Format, Storage
+from flip_async._sqlite._file import Format, SqliteFile, check_path
+from flip_async._sqlite._leases import SCHEMA as OWNERS
 from flip_async._sqlite._leases import Leases
 from flip_async.errors import ConfigurationError, StorageError
 from flip_async.webhooks._inbox import Claim, InboxEntry, Letter
@@ -23,9 +24,9 @@ _WAITING, _HANDLED, _GIVEN_UP = 0, 1, 2
 _FORMAT: Final = Format(
     what="webhook inbox",
     application_id=0x666C6962,  # "flib"
-    version=1,
+    version=2,
     schema=(
-        Leases.SCHEMA,
+        OWNERS,
         """CREATE TABLE letters (
             id INTEGER PRIMARY KEY,
             webhook_id TEXT NOT NULL UNIQUE,
@@ -60,7 +61,7 @@ _END: Final = """
 """
 _AGAIN: Final = """
     UPDATE letters SET failures = failures + 1, due_at = ?, claim = NULL
-    WHERE id = ? AND state = 0 AND claim IN (SELECT id FROM claims WHERE owner = ?)
+    WHERE id = ? AND state = 0 AND claim = ?
 """
 _FORGET: Final = """
     DELETE FROM letters WHERE id IN (SELECT id FROM letters WHERE ended_at < ? LIMIT ?)
@@ -93,15 +94,14 @@ class SqliteInbox:
         lease_s: float = 30.0,
         clock: Clock | None = None,
     ) -> None:
-        if not isinstance(path, str | os.PathLike):
-            refuse("path", "a str or an os.PathLike", path)
+        check_path(path)
         check_seconds(lease_s, field="lease_s")
         check_flag(survive_power_cut, field="survive_power_cut")
         self._path: Final = path
         self._survive_power_cut: Final = survive_power_cut
-        self._leases: Final = Leases("letters", lease_s)
         self._clock: Final = SystemClock() if clock is None else clock
-        self._open_storage: Storage | None = None
+        self._leases: Final = Leases("letters", lease_s, self._clock)
+        self._open_storage: SqliteFile | None = None
 
     @property
     def look_every_s(self) -> float:
@@ -109,7 +109,7 @@ class SqliteInbox:
         return min(_LOOK_S, self._leases.lease_s / 3)
 
     @property
-    def _storage(self) -> Storage:
+    def _storage(self) -> SqliteFile:
         if self._open_storage is None:
             raise StorageError(f"{os.fspath(self._path)} is not open")
         return self._open_storage
@@ -118,10 +118,12 @@ class SqliteInbox:
         """Open the file; see `Inbox`. After `aclose` it may be opened again."""
         if self._open_storage is not None:
             raise ConfigurationError("this inbox has a receiver already: make another one")
-        storage = Storage(self._path, _FORMAT, survive_power_cut=self._survive_power_cut)
+        storage = SqliteFile(self._path, _FORMAT, survive_power_cut=self._survive_power_cut)
         self._open_storage = storage
+        storage.every(self._leases.lease_s / 3, self._leases.renew)
         try:
             await storage.open()
+            await storage.run(self._leases.sign_in)
             await self.look()
         except BaseException:
             self._open_storage = None
@@ -131,7 +133,9 @@ class SqliteInbox:
     async def put(self, letter: Letter) -> bool:
         """Keep a webhook; see `Inbox`."""
         row = {**letter._asdict(), "now": self._clock.wall()}
-        return await self._storage.run(lambda db: db.execute(_PUT, row).rowcount == 1)
+        return await self._storage.run(
+            lambda db: db.execute(_PUT, row).rowcount == 1, takes_in=True
+        )
 
     async def claim(self, most: int) -> Claim:
         """Take webhooks that are due; see `Inbox`."""
@@ -139,14 +143,14 @@ class SqliteInbox:
 
     def _claim(self, db: sqlite3.Connection, most: int) -> Claim:
         now = self._clock.wall()
-        self._leases.free_what_others_left(db, now)
+        self._leases.free_what_others_left(db)
         entries = [
             InboxEntry(row_id, Letter(webhook_id, sent_at, body), accepted_at, failures)
             for row_id, webhook_id, sent_at, body, accepted_at, failures in db.execute(
                 _DUE, (now, most)
             )
         ]
-        self._leases.take(db, [entry.id for entry in entries], now)
+        self._leases.take(db, [entry.id for entry in entries])
         (next_due_at,) = db.execute(_NEXT_DUE).fetchone()
         return Claim(entries, next_due_at)
 
@@ -174,10 +178,7 @@ class SqliteInbox:
 
     def _look(self, db: sqlite3.Connection) -> None:
         now = self._clock.wall()
-        self._leases.renew(db, now)
-        self._leases.free_what_others_left(db, now)
-        # Here, not with each webhook that ends: in a burst there are as many claims.
-        self._leases.end_empty(db)
+        self._leases.free_what_others_left(db)
         db.execute(_FORGET, (now - KEEP_IDS_S, _FORGET_AT_ONCE))
 
     async def aclose(self) -> None:
@@ -185,11 +186,7 @@ class SqliteInbox:
         storage, self._open_storage = self._open_storage, None
         if storage is None:
             return
-        try:
-            await storage.run(self._leases.let_go)
-        except StorageError as error:
-            logger.warning("the claims in an inbox stay until their lease ends: %s", error)
-        await storage.aclose()
+        await storage.aclose(last=self._leases.sign_out)
 
 
 def _write(

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 
 from flip_async.errors import DecodeError, InvalidArgumentError
-from flip_async.models._base import LenientDatetime, check, check_json
+from flip_async.models._base import UNSET, LenientDatetime, as_plain, check, check_json
 
 T = TypeVar("T")
 
@@ -23,12 +23,6 @@ _PLAIN_NAME: Final = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 _HALF_PAIR: Final = re.compile("[\ud800-\udfff]")
 
 
-def _encode_other(value: object) -> object:
-    if isinstance(value, LenientDatetime):
-        return value.plain()
-    raise TypeError(f"{type(value).__name__} is unknown to JSON")
-
-
 def _decode_other(kind: type, value: object) -> object:
     if kind is object:
         return value  # free form: what a user reads as `object`
@@ -37,7 +31,7 @@ def _decode_other(kind: type, value: object) -> object:
     raise ValueError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
 
 
-_encoder: Final = msgspec.json.Encoder(enc_hook=_encode_other)
+_encoder: Final = msgspec.json.Encoder(enc_hook=as_plain)
 
 
 def encode(body: object) -> bytes:
@@ -61,6 +55,18 @@ def encode(body: object) -> bytes:
     except (TypeError, ValueError, OverflowError) as error:
         why = str(error)
     raise InvalidArgumentError(f"cannot be written as JSON: {why}", field="body")
+
+
+def field_that_cannot_be_written(model: attrs.AttrsInstance) -> str | None:
+    """The first of a model's fields that JSON cannot hold."""
+    for field in attrs.fields(type(model)):
+        value = getattr(model, field.name)
+        try:
+            if value is not UNSET:
+                _encoder.encode(value)
+        except (RecursionError, TypeError, ValueError, OverflowError):
+            return str(field.name)
+    return None
 
 
 def ready(body: bytes) -> object:

@@ -3,7 +3,7 @@
 import sys
 from typing import Final
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
 
 from flip_async._cli import _demo, _emulator
 from flip_async._cli._telemetry import telemetry
@@ -27,7 +27,9 @@ def run() -> int:
         The exit code.
     """
     try:
-        code = app()
+        code = app(exit_on_error=False)
+    except CycloptsError:  # it has been printed
+        return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

@@ -1,25 +1,41 @@
-"""Rows of a file in blocks of points, and where to note what is refused."""
+"""Rows of a file in blocks of points."""
 
-import asyncio
-import contextlib
-import json
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
-from types import TracebackType
-from typing import IO, Final
+from typing import Final
 
 import attrs
 
 from flip_async import errors
-from flip_async._cli._columns import Columns, RowError
-from flip_async._cli._rows import Row
+from flip_async._cli._columns import Columns, Reader, RowError
+from flip_async._cli._folds import Made, told_apart
+from flip_async._cli._journal import NOTHING, Settled, mark_of
+from flip_async._cli._numbers import Decimals
+from flip_async._cli._rows import Broken, FileError, Numbered, Row, Rows
+from flip_async._cli._suspicion import Suspicion
 from flip_async.models import TelemetryPoint
 from flip_async.telemetry import check_point
 
-Key = tuple[str, object]
+BLOCK: Final = 4000
+"""Rows between two notes in the journal."""
+
+_READ_AT_ONCE: Final = 4000
+_SWITCH: Final = "pass --"
+
+
+@attrs.frozen
+class Origin:
+    """Where something stands in the file.
+
+    Attributes:
+        ordinal: The row's number, from 1.
+        line: Its line.
+        row: The row, or what could be read of it.
+    """
+
+    ordinal: int
+    line: int
+    row: object
 
 
 @attrs.frozen
@@ -27,114 +43,147 @@ class Block:
     """Some rows, made into points that can be sent.
 
     Attributes:
-        end: Number of the last row, from 1.
         points: What can be sent.
-        bad: What cannot: number, row, and why.
-        rows: Where each point comes from.
+        origins: Where each of the points comes from, at the same index.
+        bad: What cannot be sent, and why.
     """
 
-    end: int
     points: Sequence[TelemetryPoint]
-    bad: Sequence[tuple[int, Row, str]]
-    rows: dict[Key, tuple[int, Row]]
+    origins: Sequence[Origin]
+    bad: Sequence[tuple[Origin, str]]
 
 
-def key_of(point: TelemetryPoint) -> Key:
-    """What tells a point from others of its file."""
-    return point.device_id, point.start_time
-
-
-def blocks(
-    rows: Iterable[Row], columns: Columns, *, skip: int, size: int, strict: bool
-) -> Iterator[Block]:
-    """Read rows block by block.
-
-    Raises:
-        FileError: The file cannot be read, or its columns are not known.
-    """
-    numbered = enumerate(rows, start=1)
-    is_first = True
-    while block := list(islice(numbered, size)):
-        if is_first:
-            columns.check_header(block[0][1])
-            is_first = False
-        if block[-1][0] > skip:
-            yield _block([(number, row) for number, row in block if number > skip], columns, strict)
-
-
-def _block(numbered: Sequence[tuple[int, Row]], columns: Columns, strict: bool) -> Block:
-    points: list[TelemetryPoint] = []
-    bad: list[tuple[int, Row, str]] = []
-    origin: dict[Key, tuple[int, Row]] = {}
-    for number, row in numbered:
-        try:
-            point = columns.point(row)
-            check_point(point, strict=strict)
-        except (RowError, errors.InvalidArgumentError) as error:
-            bad.append((number, row, str(error).removeprefix("point.")))
-        else:
-            points.append(point)
-            origin[key_of(point)] = (number, row)
-    return Block(numbered[-1][0], points, bad, origin)
-
-
-async def next_block(found: Iterator[Block]) -> Block | None:
-    """Read a block beside the event loop; `None` at the end.
-
-    In a thread that nobody waits for: it may sit at a pipe for ever, and Ctrl-C ends it.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Block | None] = loop.create_future()
-
-    def tell(block: Block | None, error: Exception | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(block)
-        else:
-            done.set_exception(error)
-
-    def work() -> None:
-        block, problem = None, None
-        try:
-            block = next(found, None)
-        except Exception as error:  # raised where it is awaited
-            problem = error
-        with contextlib.suppress(RuntimeError):  # the loop is over
-            loop.call_soon_threadsafe(tell, block, problem)
-
-    threading.Thread(target=work, daemon=True).start()
-    return await done
-
-
-class Refused(AbstractContextManager["Refused"]):
-    """A file of rows that were refused, with reasons; it is made with the first of them.
+class Blocks:
+    """Reads a file block by block; in one thread at a time.
 
     Attributes:
-        count: How many there are.
+        reader: Makes the points.
     """
 
-    def __init__(self, path: Path, *, goes_on: bool) -> None:
-        self.count = 0
-        self.path: Final = path
-        self._mode: Final = "a" if goes_on else "w"
-        self._file: IO[str] | None = None
-
-    def note(self, number: int | None, row: object, reason: str) -> None:
-        """Write one down."""
-        if self._file is None:
-            self._file = self.path.open(self._mode, encoding="utf-8")
-        self.count += 1
-        self._file.write(
-            json.dumps({"row": number, "reason": reason, "values": row}, default=str) + "\n"
-        )
-        self._file.flush()
-
-    def __exit__(
+    def __init__(
         self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
+        rows: Rows,
+        columns: Columns,
+        *,
+        strict: bool,
+        settled: Settled = NOTHING,
+        of_another: str = "",
     ) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._rows: Final = rows
+        self._columns: Final = columns
+        self._strict: Final = strict
+        self._settled: Final = settled
+        self._of_another: Final = of_another
+        self.reader: Reader | None = None
+
+    def __iter__(self) -> Iterator[Block]:
+        """Read.
+
+        Raises:
+            FileError: The file cannot be read, or its columns are not known.
+        """
+        header = self._rows.header()
+        if header is not None and not header:
+            return
+        self.reader = Reader(self._columns, Decimals(self._rows.separator, self._columns.decimal))
+        size = 1 if self._rows.is_stream else BLOCK
+        made = told_apart(
+            self._made(self.reader, header), self._columns.zone, may_wait=not self._rows.is_stream
+        )
+        wanted = (one for one in made if not self._settled.has(one.ordinal))
+        is_first = True
+        while found := list(islice(wanted, size)):
+            block = _block(found)
+            if is_first:
+                _check_first(block)
+            is_first = False
+            yield block
+
+    def warnings(self, suspicion: Suspicion) -> list[str]:
+        """What looks odd about the columns and what is in them."""
+        if self.reader is None:
+            return []
+        return [*self.reader.warnings, *suspicion.warnings(self.reader.sources())]
+
+    def _made(self, reader: Reader, header: Sequence[str] | None) -> Iterator[Made]:
+        numbered = iter(self._rows)
+        at_once = 1 if self._rows.is_stream else _READ_AT_ONCE
+        ordinal = 0
+        has_begun = False
+        while found := list(islice(numbered, at_once)):
+            rows = [row for _, row in found if not isinstance(row, Broken)]
+            if not has_begun:
+                self._begin(reader, header, found, rows)
+                has_begun = True
+            reader.look(rows)
+            for line, row in found:
+                ordinal += 1
+                if ordinal == self._settled.rows:
+                    self._check_mark(line, row)
+                # Rows that are done tell of the order of times, and nothing else.
+                if self._columns.zone is None and self._settled.has(ordinal):
+                    continue
+                yield self._one(reader, ordinal, line, row)
+        if ordinal < self._settled.rows:
+            raise FileError(self._of_another)
+        if not has_begun:
+            reader.begin(header, [])
+
+    def _check_mark(self, line: int, row: Row | Broken) -> None:
+        """A file that has grown, or was mended further down, begins as it was."""
+        content = row.values if isinstance(row, Broken) else row
+        if self._settled.is_changed and self._settled.mark != mark_of(line, content):
+            raise FileError(self._of_another)
+
+    def _begin(
+        self,
+        reader: Reader,
+        header: Sequence[str] | None,
+        found: Sequence[Numbered],
+        rows: Sequence[Row],
+    ) -> None:
+        if not rows and len(found) >= _READ_AT_ONCE:
+            line, row = found[0]
+            assert isinstance(row, Broken)
+            raise FileError(
+                f"none of the first {len(found):,} rows is one: line {line:,} {row.reason}"
+            )
+        is_all = len(found) < _READ_AT_ONCE and not self._rows.is_stream
+        reader.begin(header, rows, is_all=is_all)
+
+    def _one(self, reader: Reader, ordinal: int, line: int, row: Row | Broken) -> Made:
+        if isinstance(row, Broken):
+            return Made(ordinal, line, row.values, None, row.reason)
+        try:
+            point = reader.point(row)
+            check_point(point, strict=self._strict)
+        except (RowError, errors.InvalidArgumentError) as error:
+            return Made(ordinal, line, row, None, str(error).removeprefix("point."))
+        return Made(ordinal, line, row, point, None)
+
+
+def _check_first(block: Block) -> None:
+    """Refuse a file of which nothing can be sent, and a switch would mend that.
+
+    Raises:
+        FileError: It names the switch.
+    """
+    if len(block.bad) >= BLOCK and all(_SWITCH in reason for _, reason in block.bad):
+        origin, reason = block.bad[0]
+        raise FileError(
+            f"none of the first {BLOCK:,} rows can be sent: line {origin.line:,}: {reason}"
+        )
+
+
+def _block(found: Sequence[Made]) -> Block:
+    points: list[TelemetryPoint] = []
+    origins: list[Origin] = []
+    bad: list[tuple[Origin, str]] = []
+    for made in found:
+        origin = Origin(made.ordinal, made.line, made.row)
+        if made.point is None:
+            bad.append((origin, made.reason or "is no point"))
+        else:
+            points.append(made.point)
+            origins.append(origin)
+    return Block(points, origins, bad)

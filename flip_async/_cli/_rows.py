@@ -1,147 +1,174 @@
-"""Files of telemetry, read row by row in constant memory."""
+"""Rows of a file: what they are, and which reader a file wants."""
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Final, Literal, Protocol, Self, get_args
+from typing import Final, Literal, Protocol, get_args
 
-FileFormat = Literal["csv", "jsonl", "parquet"]
+import attrs
+
+FileFormat = Literal["csv", "jsonl", "json", "parquet"]
 Row = Mapping[str, object]
+
 _BY_SUFFIX: Final[dict[str, FileFormat]] = {
     ".csv": "csv",
+    ".tsv": "csv",
+    ".tab": "csv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-_ROWS_AT_ONCE: Final = 1000
+_SEPARATORS: Final = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}
+_SHOWN: Final = 60
 
 
 class FileError(Exception):
-    """A file cannot be read; says why and what to do."""
+    """A file cannot be read or written; says why and what to do."""
+
+
+@attrs.frozen
+class Broken:
+    """What stands where a row should be.
+
+    Attributes:
+        reason: Why it is none.
+        values: What could be read of it.
+    """
+
+    reason: str
+    values: object
+
+
+@attrs.frozen
+class Unreadable:
+    """A cell that Python has no value for.
+
+    Attributes:
+        reason: Why not.
+    """
+
+    reason: str
+
+
+Numbered = tuple[int, Row | Broken]
+"""A row with its line; in Parquet, which has no lines, with its number from 1."""
 
 
 class Rows(AbstractContextManager["Rows"], Protocol):
-    """Rows of a file, with how far it is read."""
+    """Rows of a file, read in constant memory."""
 
-    def __iter__(self) -> Iterator[Row]: ...
+    @property
+    def separator(self) -> str | None:
+        """What stands between the cells, where they are text; known behind the header."""
+        ...
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether rows come when they come, so that nobody should wait for the next."""
+        ...
 
     @property
     def fraction(self) -> float | None:
         """How much of the file is read, from 0 to 1; `None` where its end is not known."""
         ...
 
+    def header(self) -> Sequence[str] | None:
+        """The names of the columns; `None` where each row has its own.
 
-def open_rows(path: Path | None, given: FileFormat | None) -> Rows:
+        Raises:
+            FileError: It cannot be read.
+        """
+        ...
+
+    def __iter__(self) -> Iterator[Numbered]: ...
+
+
+def _separator(text: str | None) -> str | None:
+    separator = text if text is None else _SEPARATORS.get(text, text)
+    if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
+        raise FileError("--separator is one character, or tab")
+    return separator
+
+
+@attrs.frozen(kw_only=True)
+class Dialect:
+    """What is told of a file of text, where it does not tell itself.
+
+    Attributes:
+        encoding: Its character encoding.
+        separator: What stands between the cells of CSV.
+    """
+
+    encoding: str | None = None
+    separator: str | None = attrs.field(default=None, converter=_separator)
+
+
+def open_rows(path: Path | None, given: FileFormat | None, dialect: Dialect) -> Rows:
     """Open a file of rows; `None` is standard input.
 
     Raises:
         FileError: It is not there, or its format is not known.
     """
-    form = given or _BY_SUFFIX.get("" if path is None else path.suffix.lower())
+    form = given or (None if path is None else _by_name(path.name))
     if form is None:
         allowed = ", ".join(get_args(FileFormat))
         raise FileError(f"the name does not tell the format: pass --format, one of {allowed}")
     if form == "parquet":
-        if path is None:
+        from flip_async._cli._parquet import ParquetRows
+
+        if path is None or not is_regular(path):
             raise FileError("Parquet is no stream: give it as a file")
-        return _ParquetRows(path)
+        return ParquetRows(path)
+    from flip_async._cli._text import Text
+
+    text = Text(path, dialect.encoding)
+    if form == "csv":
+        from flip_async._cli._csv import CsvRows
+
+        return CsvRows(text, dialect.separator)
+    from flip_async._cli._json import JsonRows
+
+    return JsonRows(text)
+
+
+def _by_name(name: str) -> FileFormat | None:
+    name = name.lower().removesuffix(".gz")
+    return _BY_SUFFIX.get(Path(name).suffix)
+
+
+def is_regular(path: Path) -> bool:
+    """Whether it is a file on disk, not a pipe.
+
+    Raises:
+        FileError: It is not there, or is a folder.
+    """
     try:
-        # Not sys.stdin: a thread that waits for it would hold a lock when Python ends.
-        raw: IO[bytes] = open(0, "rb", closefd=False) if path is None else path.open("rb")  # noqa: SIM115
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}") from None
-    size = None if path is None else path.stat().st_size
-    return _CsvRows(raw, size) if form == "csv" else _JsonRows(raw, size)
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot read {path}: {why(error)}") from None
+    if stat.S_ISDIR(mode):
+        raise FileError(f"cannot read {path}: it is a folder")
+    return stat.S_ISREG(mode)
 
 
-class _TextRows(Rows):
-    """What CSV and JSON Lines have in common."""
-
-    def __init__(self, raw: IO[bytes], size: int | None) -> None:
-        self._raw: Final = raw
-        self._size: Final = size
-        self._text: Final = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
-
-    @property
-    def fraction(self) -> float | None:
-        if self._size is None:
-            return None
-        return self._raw.tell() / self._size if self._size else 1.0
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._size is not None:
-            self._text.close()
+def why(error: Exception) -> str:
+    """An error of the system in its own words."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-class _CsvRows(_TextRows):
-    def __iter__(self) -> Iterator[Row]:
-        try:
-            yield from csv.DictReader(self._text, restkey="", restval="")
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise FileError(f"this is no CSV: {error}") from None
+def shown(value: object, at_most: int = _SHOWN) -> str:
+    """Something out of a file for a message: short, and of characters that print."""
+    text = str(value)
+    text = text if len(text) <= at_most else f"{text[:at_most]}…"
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
 
 
-class _JsonRows(_TextRows):
-    def __iter__(self) -> Iterator[Row]:
-        for number, line in enumerate(self._lines(), start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise FileError(f"line {number} is no JSON: {error}") from None
-            if not isinstance(row, dict):
-                raise FileError(f"line {number} is no JSON object")
-            yield row
-
-    def _lines(self) -> Iterator[str]:
-        try:
-            yield from self._text
-        except UnicodeDecodeError as error:
-            raise FileError(f"this is no JSON Lines: {error}") from None
-
-
-class _ParquetRows(Rows):
-    def __init__(self, path: Path) -> None:
-        try:
-            import pyarrow as pa
-            from pyarrow import parquet
-        except ModuleNotFoundError:
-            raise FileError("Parquet needs pyarrow: pip install 'flip-async[parquet]'") from None
-        self._read = 0
-        try:
-            self._file = parquet.ParquetFile(path)
-        except (OSError, pa.ArrowException) as error:
-            raise FileError(f"cannot read {path}: {error}") from None
-
-    def __iter__(self) -> Iterator[Row]:
-        for batch in self._file.iter_batches(batch_size=_ROWS_AT_ONCE):
-            for row in batch.to_pylist():
-                self._read += 1
-                yield row
-
-    @property
-    def fraction(self) -> float | None:
-        count: int = self._file.metadata.num_rows
-        return self._read / count if count else 1.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._file.close()
+def listed(names: Sequence[str], at_most: int = 25) -> str:
+    """Names out of a file for a message."""
+    text = ", ".join(shown(name) or "(no name)" for name in names[:at_most])
+    return text if len(names) <= at_most else f"{text} and {len(names) - at_most:,} more"

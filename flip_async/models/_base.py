@@ -3,11 +3,12 @@
 import enum
 import math
 import sys
-from collections.abc import Callable, Collection, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Final, Self, TypeGuard, TypeVar
 
 import attrs
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from flip_async._secret import shape
@@ -59,6 +60,17 @@ class OpenEnum(enum.StrEnum):
 E = TypeVar("E", bound=OpenEnum)
 
 
+class _PydanticSerializer:
+    """Writes a model where pydantic was told no type, as in `Any`: it asks the object for this."""
+
+    def __get__(self, instance: object, owner: type) -> object:
+        if "pydantic_core" not in sys.modules:  # nobody has asked who could use it
+            raise AttributeError("__pydantic_serializer__")
+        from flip_async.models._pydantic import serializer_of
+
+        return serializer_of(owner)
+
+
 class Model:
     """Base of all models: it lets pydantic, and so FastAPI, read, write and describe them.
 
@@ -66,6 +78,12 @@ class Model:
     """
 
     __slots__ = ()
+    __pydantic_serializer__: ClassVar[object] = _PydanticSerializer()
+
+    def __iter__(self) -> Iterator[tuple[str, object]]:
+        """Names and values as they go to Flip: `dict(model)`, which FastAPI asks for, is JSON."""
+        fields: dict[str, object] = msgspec.to_builtins(self, enc_hook=as_plain)
+        return iter(fields.items())
 
     @classmethod
     def __get_pydantic_core_schema__(
@@ -106,6 +124,27 @@ class LenientDatetime(datetime):
     def plain(self) -> datetime:
         """The same moment as an ordinary `datetime`."""
         return datetime.combine(self.date(), self.time(), self.tzinfo)
+
+
+def as_plain(value: object) -> object:
+    """What the codec writes for a subclass, of pandas or freezegun for instance.
+
+    Raises:
+        TypeError: It is of no kind that JSON has.
+    """
+    match value:
+        case datetime():
+            # As text: where freezegun has replaced `datetime`, there is no plain one to make.
+            text = value.isoformat(timespec="microseconds" if value.microsecond else "seconds")
+            return f"{text.removesuffix('+00:00')}Z" if text.endswith("+00:00") else text
+        case str():
+            return str.__str__(value)
+        case int():
+            return int.__int__(value)
+        case float():
+            return float.__float__(value)
+        case _:
+            raise TypeError(f"{type(value).__name__} is unknown to JSON")
 
 
 def is_naive(value: object) -> TypeGuard[datetime]:
@@ -233,7 +272,7 @@ def instant() -> Metadata:
     def rule(value: object, field: str) -> None:
         if not isinstance(value, datetime):
             raise _refused(value, field, "a datetime")
-        if value.utcoffset() is None:
+        if not _has_offset(value, field):
             raise InvalidArgumentError(
                 "has no time zone: give it one, such as datetime.UTC", field=field
             )
@@ -242,6 +281,19 @@ def instant() -> Metadata:
         RULE: rule,
         SURELY: "v.__class__ is datetime and (v.tzinfo is UTC or v.utcoffset() is not None)",
     }
+
+
+def _has_offset(moment: datetime, field: str) -> bool:
+    # NaT of pandas is a datetime too, and its methods raise; so may a zone of somebody's own.
+    try:
+        offset = moment.utcoffset()
+        moment.isoformat()
+    except Exception as error:
+        raise InvalidArgumentError(
+            f"is a datetime that tells a moment, not {shape(moment)} ({type(error).__name__})",
+            field=field,
+        ) from None
+    return isinstance(offset, timedelta)
 
 
 def one(kind: type) -> Metadata:
@@ -307,7 +359,7 @@ def check_json(value: object, field: str) -> None:
         if not math.isfinite(value):
             raise InvalidArgumentError(f"is finite, not {value}", field=field)
     elif isinstance(value, datetime):
-        if value.utcoffset() is None:
+        if not _has_offset(value, field):
             raise InvalidArgumentError("has no time zone: give it one", field=field)
     elif isinstance(value, Mapping):
         for name, entry in value.items():

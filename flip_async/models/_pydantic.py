@@ -1,5 +1,6 @@
 """Models as pydantic sees them; loaded by nothing but pydantic's own question."""
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable
@@ -9,11 +10,11 @@ from typing import Any, Final, Union
 
 import attrs
 import msgspec
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
+from pydantic_core import CoreSchema, PydanticCustomError, SchemaSerializer, core_schema
 
 from flip_async.errors import InvalidArgumentError
-from flip_async.models._base import LenientDatetime, check
+from flip_async.models._base import LenientDatetime, as_plain, check
 
 _UNION_KINDS: Final = (Union, UnionType)
 
@@ -84,14 +85,14 @@ def lenient_datetime(handler: Callable[[object], object]) -> CoreSchema:
     return core_schema.no_info_before_validator_function(read, inner)
 
 
+@functools.cache
+def serializer_of(cls: type) -> SchemaSerializer:
+    """What writes a model where no schema told of it."""
+    return TypeAdapter(cls).serializer
+
+
 def _write(model: object) -> object:
-    return msgspec.to_builtins(model, enc_hook=_write_other)
-
-
-def _write_other(value: object) -> object:
-    if isinstance(value, LenientDatetime):
-        return value.plain()
-    raise TypeError(f"{type(value).__name__} is unknown to JSON")
+    return msgspec.to_builtins(model, enc_hook=as_plain)
 
 
 def _without_unset(hint: object) -> object:

@@ -23,7 +23,7 @@ def shortcoming(point: TelemetryPoint) -> str | None:
     """
     values = _values_of(point)
     if point.last_is_online is True:
-        if not any(value is None or value is UNSET for value in values):
+        if None not in values and UNSET not in values:
             return None
         missing = [
             name

@@ -7,9 +7,9 @@ import attrs
 
 from flip_async._checks import check_mapping
 from flip_async._endpoint import JSON_OBJECT
-from flip_async._wire import are_json, encode, read
+from flip_async._wire import are_json, encode, field_that_cannot_be_written, read
 from flip_async.errors import InvalidArgumentError
-from flip_async.models._base import check, require
+from flip_async.models._base import require
 from flip_async.models.telemetry import TelemetryPoint, TelemetryResult, TelemetryStatus
 from flip_async.telemetry._completeness import Completeness
 from flip_async.telemetry._outbox import OutboxDraft, OutboxEntry
@@ -42,9 +42,12 @@ class PointKind(Generic[P]):
         return [entry for entry in entries if not are_json([entry.body])]
 
 
-def _within(error: InvalidArgumentError, where: str) -> InvalidArgumentError:
+def _within(error: InvalidArgumentError, where: str, point: TelemetryPoint) -> InvalidArgumentError:
     text = error.message.removeprefix(f"{error.field}: ")
-    return InvalidArgumentError(text, field=f"{where}.{error.field}")
+    field = error.field
+    if field == "body":  # the codec does not say where
+        field = field_that_cannot_be_written(point) or field
+    return InvalidArgumentError(text, field=f"{where}.{field}")
 
 
 def _interval_results(answer: object, count: int) -> Sequence[TelemetryResult] | None:
@@ -56,11 +59,7 @@ def intervals(completeness: Completeness, *, strict: bool) -> PointKind[Telemetr
     """Points of what was measured in an interval."""
 
     def draft(point: TelemetryPoint, where: str) -> OutboxDraft:
-        require(point, TelemetryPoint, where)
-        try:
-            body = encode(point)
-        except InvalidArgumentError as error:
-            raise _within(error, where) from None
+        body = _written(point, where)
         completeness.check(point, strict=strict, where=where)
         return OutboxDraft(point.device_id, body)
 
@@ -71,6 +70,15 @@ def intervals(completeness: Completeness, *, strict: bool) -> PointKind[Telemetr
         restore=_restore_interval,
         read_results=_interval_results,
     )
+
+
+def _written(point: TelemetryPoint, where: str) -> bytes:
+    """A point as JSON; what is checked and what is written keep one rule."""
+    require(point, TelemetryPoint, where)
+    try:
+        return encode(point)
+    except InvalidArgumentError as error:
+        raise _within(error, where, point) from None
 
 
 def check_point(point: TelemetryPoint, *, strict: bool = False) -> None:
@@ -86,8 +94,7 @@ def check_point(point: TelemetryPoint, *, strict: bool = False) -> None:
     Source:
         https://docs.flip.energy/api-16287258, https://docs.flip.energy/doc-456024
     """
-    require(point, TelemetryPoint, "point")
-    check(point, "point")
+    _written(point, "point")
     if strict:
         Completeness().check(point, strict=True, where="point")
 

@@ -50,3 +50,19 @@ def write_parquet(path: Path, devices: int, intervals: int) -> None:
 
     table = pa.Table.from_pylist(list(rows(devices, intervals)))
     parquet.write_table(table, path, row_group_size=50_000)
+
+
+def outcomes(path: Path, **reading: Any) -> tuple[dict[int, Any], dict[int, str]]:
+    """What `flip telemetry backfill` makes of a file: points and reasons, by their lines."""
+    from flip_async._cli._telemetry import Reading
+
+    points: dict[int, Any] = {}
+    refused: dict[int, str] = {}
+    with Reading(**reading).opened(path) as (_, blocks):
+        for block in blocks:
+            points |= {
+                origin.line: point
+                for origin, point in zip(block.origins, block.points, strict=True)
+            }
+            refused |= {origin.line: reason for origin, reason in block.bad}
+    return points, refused

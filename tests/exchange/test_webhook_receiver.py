@@ -16,7 +16,7 @@ from flip_async.webhooks import (
     UnknownEvent,
     WebhookReceiver,
 )
-from flip_async.webhooks._deduplicator import Once
+from flip_async.webhooks._deduplicator import Deduplicator
 from tests.support import ManualClock, settle
 from tests.support.webhooks import OTHER_SECRET, SECRET, body_of, example, signed
 
@@ -218,15 +218,15 @@ async def test_successes_are_remembered_for_a_day(
 
 async def test_so_many_are_remembered_and_the_oldest_goes_first(clock: ManualClock) -> None:
     runs: list[str] = []
-    once = Once(clock, at_most=2)
+    once = Deduplicator(clock, at_most=2)
 
     async def begin(key: str) -> None:
         async def job() -> None:
             runs.append(key)
 
-        task = once.begin(key, job)
-        if task is not None:
-            await task
+        work = once.begin(key, job)
+        if work is not None:
+            await work.task
 
     for key in "abcbca":
         await begin(key)

@@ -9,7 +9,7 @@ from typing import Final, Literal, Self, cast
 
 import attrs
 
-from flip_async._aio._callbacks import notify, run_user_code
+from flip_async._aio._callbacks import UserCodeError, notify, run_user_code
 from flip_async._aio._shutdown import GracefulShutdown
 from flip_async._aio._work import GivenUpError
 from flip_async._checks import (
@@ -291,7 +291,11 @@ class WebhookReceiver:
 
     async def _open(self, inbox: Inbox) -> None:
         event_types = self._handlers.event_types
-        await inbox.open(home=InboxHome(key_digests=self._keys.digests, event_types=event_types))
+        home = InboxHome(key_digests=self._keys.digests, event_types=event_types)
+        try:
+            await run_user_code(lambda: inbox.open(home=home))
+        except UserCodeError as error:
+            raise StorageError(f"the inbox cannot be opened: it {error}") from error
         self._worker = InboxWorker(
             inbox,
             self._handle_letter,
@@ -318,10 +322,17 @@ class WebhookReceiver:
             await self._deduplicator.deliveries.finish(last, within_s=within_s)
         else:
             await worker.finish(last, within_s=within_s)
-            await last.until_done(self._inbox.aclose())
+            await self._close(self._inbox, last)
         self._worker, self._state = None, "closed"
         if last.cancelled is not None and not is_cancelled:
             raise last.cancelled
+
+    async def _close(self, inbox: Inbox, last: GracefulShutdown) -> None:
+        try:
+            await last.until_done(inbox.aclose())
+        except Exception as error:  # it may be a user's, and others are to be closed too
+            self._tally.trouble(error)
+            logger.exception("the inbox cannot be closed")
 
     def __repr__(self) -> str:
         return f"<WebhookReceiver {self._state}>"

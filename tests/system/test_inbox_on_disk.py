@@ -2,12 +2,14 @@
 
 import asyncio
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from flip_async import errors
@@ -23,8 +25,8 @@ from flip_async.webhooks import (
     WebhookReceiver,
 )
 from flip_async.webhooks._worker import Patience
-from tests.support import START, ManualClock
-from tests.support.webhooks import SECRET, body_of, example, signed
+from tests.support import START, HurriedClock, ManualClock
+from tests.support.webhooks import OTHER_SECRET, SECRET, body_of, example, signed
 
 HOME = InboxHome(key_digests=SigningKeys.of(SECRET).digests, event_types=frozenset())
 ENROLLED = body_of("enrollment.updated", example("enrollment.updated")["event_object"])
@@ -276,6 +278,223 @@ async def test_claims_leave_nothing_behind(path: Path) -> None:
 
     assert db.execute("SELECT count(*) FROM claims").fetchone() == (0,)
     db.close()
+
+
+# Home
+
+BODIES = {
+    "enrollment.updated": ENROLLED,
+    "settings.apply": body_of("settings.apply", {"id": "s"}),
+    "tariff.created": body_of("tariff.created", {}),
+}
+
+
+class Application:
+    """A receiver of certain types, with certain keys, on a file."""
+
+    def __init__(self, path: Path, *event_types: str, secret: Any = SECRET) -> None:
+        self.seen: list[str] = []
+        handlers = Handlers()
+        for event_type in event_types:
+            if event_type == "*":
+                handlers.on_unknown(self._see)
+            else:
+                handlers.on(event_type)(self._see)  # type: ignore[call-overload]
+        self.receiver = WebhookReceiver(handlers, secret=secret, inbox=SqliteInbox(path))
+
+    async def _see(self, event: Any) -> None:
+        self.seen.append(event.event_type)
+
+    async def deliver(self, event_type: str, webhook_id: str | None = None) -> None:
+        body = BODIES[event_type]
+        headers = signed(body, webhook_id or event_type, at_s=time.time())
+        assert (await self.receiver.receive(body, headers)).status == 204
+
+
+async def test_a_receiver_with_other_keys_is_refused(path: Path) -> None:
+    """Sandbox and production with a file by a copied line would take each other's webhooks."""
+    async with Application(path).receiver:
+        pass
+
+    other = Application(path, secret=OTHER_SECRET).receiver
+    with pytest.raises(errors.ConfigurationError, match="other signing keys.*file of its own"):
+        async with other:
+            raise AssertionError
+    assert SECRET not in path.read_bytes().decode("latin-1")
+    async with Application(path).receiver:
+        pass
+
+
+async def test_a_key_is_replaced_by_giving_both_for_a_while(path: Path) -> None:
+    for secret in (SECRET, [OTHER_SECRET, SECRET], OTHER_SECRET):
+        async with Application(path, secret=secret).receiver:
+            pass
+
+
+async def test_each_webhook_goes_to_a_receiver_that_handles_its_type(path: Path) -> None:
+    """As in a deploy that adds a handler, while the old processes still run."""
+    old, new = Application(path, "settings.apply"), Application(path, "enrollment.updated", "*")
+    async with old.receiver, new.receiver:
+        for number in range(20):
+            for event_type in BODIES:
+                await old.deliver(event_type, f"{event_type}-{number}")
+        await until(lambda: all(row[1] == 1 for row in rows(path)))
+
+    assert Counter(old.seen) == {"settings.apply": 20}
+    assert Counter(new.seen) == {"enrollment.updated": 20, "tariff.created": 20}
+
+
+async def test_a_webhook_waits_for_a_receiver_that_is_away(path: Path) -> None:
+    """Another one with the same key does not take it and forget it."""
+    async with Application(path, "enrollment.updated").receiver:
+        pass
+    other, back = Application(path, "settings.apply"), Application(path, "enrollment.updated")
+    async with other.receiver:
+        await other.deliver("enrollment.updated")
+        await other.deliver("settings.apply")
+        await until(lambda: other.seen == ["settings.apply"])
+        await until(lambda: [row[1] for row in rows(path)] == [0, 1])
+    async with back.receiver:
+        await until(lambda: back.seen == ["enrollment.updated"])
+
+
+async def test_what_nobody_handles_is_passed_over(path: Path) -> None:
+    nobody = Application(path)
+    async with nobody.receiver:
+        for event_type in BODIES:
+            await nobody.deliver(event_type)
+        await until(lambda: [row[1] for row in rows(path)] == [1, 1, 1])
+
+
+async def test_a_type_that_nobody_has_handled_for_a_week_is_nobodys(
+    path: Path, clock: ManualClock
+) -> None:
+    settings = attrs.evolve(HOME, event_types=frozenset({"settings.apply"}))
+    inbox = SqliteInbox(path, clock=clock)
+    await inbox.open(home=settings)
+    await inbox.aclose()
+    await inbox.open(home=HOME)
+    await inbox.put(Letter("a", 0, b"", "settings.apply"))
+    clock.move(7 * 24 * 3600 - 1)
+    await inbox.renew()
+    assert await inbox.claim(10) == []
+    assert inbox.depth.next_due_at is None
+    clock.move(2)
+    await inbox.renew()
+
+    assert [entry.letter.webhook_id for entry in await inbox.claim(10)] == ["a"]
+    await inbox.aclose()
+
+
+# Clocks
+
+
+@pytest.mark.parametrize("jump_s", [-3600, -86_400 * 365])
+async def test_a_pause_is_no_longer_than_itself_though_the_clock_is_set_back(
+    path: Path, clock: ManualClock, jump_s: int
+) -> None:
+    """Nor is a webhook that waits, or one whose clock was ahead when it was put there [B6]."""
+    inbox = SqliteInbox(path, clock=clock)
+    await inbox.open(home=HOME)
+    await inbox.put(Letter("failed", 0, b""))
+    entries = await inbox.claim(10)
+    await inbox.release(entries, due_at=clock.wall() + 60)
+    await inbox.put(Letter("new", 0, b""))
+    clock.jump_wall(jump_s)
+
+    (new,) = await inbox.claim(10)
+    assert new.letter.webhook_id == "new"
+    await inbox.settle([new])
+    assert inbox.depth.next_due_at == clock.wall() + 60
+    clock.move(60)
+    assert [entry.failures for entry in await inbox.claim(10)] == [1]
+    await inbox.aclose()
+
+
+async def test_a_pause_of_a_process_whose_clock_was_ahead_is_no_longer_than_itself(
+    path: Path, clock: ManualClock
+) -> None:
+    ahead = ManualClock()
+    ahead.jump_wall(86_400)
+    one, two = SqliteInbox(path, clock=ahead), SqliteInbox(path, clock=clock)
+    await one.open(home=HOME)
+    await one.put(Letter("a", 0, b""))
+    await one.release(await one.claim(10), due_at=ahead.wall() + 60)
+    await one.aclose()
+    await two.open(home=HOME)
+    assert await two.claim(10) == []
+    clock.move(60)
+
+    assert len(await two.claim(10)) == 1
+    await two.aclose()
+
+
+async def test_a_clock_that_jumps_forward_gives_nothing_up(recorder: Recorder, path: Path) -> None:
+    clock = HurriedClock()
+    recorder.fail = lambda webhook_id: len(recorder.seen) == 1
+    async with make(recorder, path, clock=clock) as receiver:
+        await deliver(receiver, "a")
+        await until(lambda: bool(recorder.seen))
+        clock.move(2 * 86_400)
+        await until(lambda: rows(path)[0][1] == 1)
+
+    assert recorder.seen == ["a", "a"]
+
+
+# Ending
+
+
+async def test_what_is_not_finished_is_released_and_counts_as_no_failure(
+    path: Path, clock: ManualClock
+) -> None:
+    """A processor that stops before the receiver, or a client that is closed first."""
+    handlers, calls = Handlers(), list[str]()
+
+    @handlers.on("enrollment.updated")
+    async def handler(event: EnrollmentEvent) -> None:
+        calls.append(event.webhook_id)
+        raise errors.ClientClosedError("the client is closed")
+
+    inbox = SqliteInbox(path, clock=clock)
+    async with WebhookReceiver(handlers, secret=SECRET, inbox=inbox, clock=clock) as receiver:
+        await deliver(receiver, "a")
+        await until(lambda: bool(calls))
+        await asyncio.sleep(0.05)
+        assert calls == ["a"]  # it does not come back at once, to the same worker
+    assert rows(path)[0][1:3] == (0, 0)
+    assert rows(path)[0][4] is None
+
+
+async def test_the_claims_of_a_receiver_that_closes_are_renewed(
+    recorder: Recorder, path: Path
+) -> None:
+    """While its handlers come to their end, in a rolling restart for instance."""
+    recorder.gate = asyncio.Event()
+    old = make(recorder, path, lease_s=0.3, shutdown_timeout_s=30)
+    await old.__aenter__()
+    await deliver(old, "a")
+    await until(lambda: bool(recorder.seen))
+    async with make(recorder, path, lease_s=0.3):
+        closing = asyncio.create_task(old.__aexit__(None, None, None))
+        await asyncio.sleep(1)
+        recorder.gate.set()
+        await closing
+        await until(lambda: rows(path)[0][1] == 1)
+
+    assert recorder.seen == ["a"]
+
+
+async def test_stats_tell_what_waits(recorder: Recorder, path: Path) -> None:
+    async with make(recorder, path) as receiver:
+        recorder.fail = lambda webhook_id: True
+        await deliver(receiver, "a", "b")
+        await until(lambda: receiver.stats.failed == 2)
+        assert receiver._inbox is not None
+        await until(lambda: rows(path)[1][4] is None)
+        await receiver._inbox.renew()
+
+        assert receiver.stats.waiting == 2
+        assert receiver.stats.last_error == "ValueError: not now"
 
 
 # Trouble

@@ -289,8 +289,9 @@ class CommandProcessor:
             poller = self._poller
             if poller is not None:
                 await asyncio.wait({poller.task})
-                if poller.error is not None and not isinstance(poller.error, GivenUpError):
-                    raise poller.error
+                error = poller.error
+                if isinstance(error, FlipError):
+                    raise error.again()
             await running_loop().create_future()
 
     @asynccontextmanager

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 import anyio
 import attrs
 
-from flip_async._aio._callbacks import limited, notify, run_user_code
+from flip_async._aio._callbacks import limited, notify_within, run_user_code
 from flip_async._aio._tasks import Signal, running_loop
 from flip_async._aio._work import GivenUpError, Work
 from flip_async._backoff import Backoff
@@ -386,7 +386,8 @@ class CommandWorkers:
         self._counts.unacknowledged += 1
         logger.error("command %s (%s) could not be acknowledged: %s", command.id, status, error)
         if self._on_unacknowledged is not None:
-            await notify(logger, self._on_unacknowledged, command, status, error)
+            told = self._on_unacknowledged
+            await notify_within(self._handler_timeout_s, logger, told, command, status, error)
 
     # Rests
 

@@ -9,7 +9,7 @@ from typing import Final, Literal, Self, cast
 
 import attrs
 
-from flip_async._aio._callbacks import UserCodeError, notify, run_user_code
+from flip_async._aio._callbacks import UserCodeError, notify_within, run_user_code
 from flip_async._aio._shutdown import GracefulShutdown
 from flip_async._aio._work import GivenUpError
 from flip_async._checks import (
@@ -49,6 +49,7 @@ logger: Final = logging.getLogger("flip_async.webhooks")
 ANSWER_WITHIN_S: Final = 4.0
 SHUTDOWN_TIMEOUT_S: Final = 20.0
 GIVE_UP_AFTER_S: Final = 24 * 3600.0
+_TOLD_WITHIN_S: Final = 60.0
 State = Literal["new", "opening", "open", "closing", "closed"]
 OnGivenUp = Callable[[Letter, Exception], Awaitable[None] | None]
 
@@ -271,7 +272,7 @@ class WebhookReceiver:
     async def _give_up(self, letter: Letter, error: Exception) -> None:
         self._tally.given_up += 1
         if self._on_given_up is not None:
-            await notify(logger, self._on_given_up, letter, error)
+            await notify_within(_TOLD_WITHIN_S, logger, self._on_given_up, letter, error)
 
     # Life
 

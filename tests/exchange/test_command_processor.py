@@ -1172,3 +1172,23 @@ async def test_a_registry_hands_it_all_events_about_commands(
     assert device.handled == [("c", "OK"), ("c", "CANCELED")]
     with pytest.raises(errors.ConfigurationError, match="has a handler"):
         processor.register(handlers)
+
+
+async def test_a_callback_that_never_ends_keeps_nobody_waiting(
+    flip: FlipClient,
+    server: CommandFlip,
+    device: Device,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """[B4]: whoever waits for the command waits for it no longer than for a function."""
+
+    async def told(command: Command, status: DeviceStatus, error: errors.FlipError) -> None:
+        await asyncio.Event().wait()
+
+    server.next_answers.append(httpx.Response(404))
+    processor = make(device, clock, on_unacknowledged=told, handler_timeout_s=0.02)
+    async with processor.running(flip):
+        await processor.handle(event(server.change()))
+
+    assert "told took longer than 0.02 s" in caplog.text

@@ -28,25 +28,30 @@ class Work:
     """
 
     def __init__(self, job: Callable[[], Awaitable[None]]) -> None:
-        self._scope: Final = anyio.CancelScope()
+        self._is_given_up = False
+        self._scope: anyio.CancelScope | None = None  # anyio makes one in a task alone
         self.task: Final = detached(self._run(job))
         self.task.add_done_callback(_retrieve)
 
     async def _run(self, job: Callable[[], Awaitable[None]]) -> None:
-        with self._scope:
-            await run_user_code(job)
-            return
+        self._scope = anyio.CancelScope()
+        if not self._is_given_up:
+            with self._scope:
+                await run_user_code(job)
+                return
         raise GivenUpError
 
     def give_up(self) -> None:
         """Cut it off, also where it has not begun."""
-        self._scope.cancel()
+        self._is_given_up = True
+        if self._scope is not None:
+            self._scope.cancel()
 
     @property
     def was_given_up(self) -> bool:
         """Whether it was cut off, or is being."""
         if not self.task.done():
-            return self._scope.cancel_called
+            return self._is_given_up
         return isinstance(self.error, GivenUpError)
 
     @property

@@ -203,7 +203,7 @@ class WebhookReceiver:
                 "application's lifespan, which some test clients do not run"
             )
         if self._state != "open":
-            return Reply(503, "closing")
+            return Reply(503, self._state)
         content = as_bytes(body)
         try:
             signed = check_signature(

@@ -6,6 +6,7 @@ raises is logged, backed off, and tried again [B3]. While the worker leaves, it 
 and goes on renewing; what is not finished then is released, not counted as a failure.
 """
 
+import functools
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -162,11 +163,23 @@ class InboxWorker:
         # An entry comes twice where its lease was lost, by a machine that slept for instance.
         # What was claimed while the worker began to leave goes back with the inbox's claims.
         if self.deliveries.get(key) is None and not self._is_leaving:
-            self.deliveries.begin(key, lambda: self._see_through(entry), self._ended)
+            ended = functools.partial(self._ended, entry)
+            self.deliveries.begin(key, lambda: self._see_through(entry), ended)
 
-    def _ended(self, work: Work) -> None:
+    def _ended(self, entry: InboxEntry, work: Work) -> None:
         if len(self.deliveries) + 1 >= _IN_HAND:
             self._wake.set()  # there is room again
+        error = work.error
+        if error is not None and not self._is_leaving:
+            # It ended with its entry in hand, as where a handler cancels the task it runs in:
+            # nobody else gives that back.
+            ended = functools.partial(self._ended, entry)
+            give_back = functools.partial(self._give_back, entry, error)
+            self.deliveries.begin(entry.letter.webhook_id, give_back, ended)
+
+    async def _give_back(self, entry: InboxEntry, error: Exception) -> None:
+        await self._left.wait(_STORE_S)
+        await self._failed(entry, error)
 
     async def _see_through(self, entry: InboxEntry) -> None:
         webhook_id = entry.letter.webhook_id

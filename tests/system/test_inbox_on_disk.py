@@ -25,7 +25,7 @@ from flip_async.webhooks import (
     WebhookReceiver,
 )
 from flip_async.webhooks._worker import Patience
-from tests.support import START, HurriedClock, ManualClock
+from tests.support import START, FastClock, HurriedClock, ManualClock
 from tests.support.webhooks import OTHER_SECRET, SECRET, body_of, example, signed
 
 HOME = InboxHome(key_digests=SigningKeys.of(SECRET).digests, event_types=frozenset())
@@ -160,6 +160,30 @@ async def test_a_cancelled_error_from_within_is_a_failure_of_the_handler(
     await until(lambda: rows(path)[0][1:3] == (1, 1))
 
     assert recorder.seen == ["a", "a"]
+
+
+async def test_a_handler_that_cancels_its_own_task_has_failed(
+    recorder: Recorder, path: Path, clock: ManualClock
+) -> None:
+    """Its webhook is given back by whoever took it, and not lost with the task [B1]."""
+    handlers, calls = Handlers(), list[str]()
+
+    @handlers.on("enrollment.updated")
+    async def handler(event: EnrollmentEvent) -> None:
+        calls.append(event.webhook_id)
+        if len(calls) == 1:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+
+    fast = FastClock()
+    inbox = SqliteInbox(path, clock=fast, lease_s=1e6)
+    async with WebhookReceiver(handlers, secret=SECRET, inbox=inbox, clock=fast) as receiver:
+        await deliver(receiver, "a")
+        await until(lambda: rows(path)[0][1:3] == (1, 1))
+
+    assert calls == ["a", "a"]
 
 
 async def test_what_fails_for_a_day_is_given_up_and_told(recorder: Recorder, path: Path) -> None:

@@ -1,5 +1,6 @@
 """Where webhooks wait until they are handled."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import attrs
@@ -62,8 +63,8 @@ class InboxHome:
 class Inbox(ClaimQueue[InboxEntry], Protocol):
     """Keeps webhooks until each is handled or given up, and each once.
 
-    `SqliteInbox` is one; a receiver takes any other. It gives a webhook to whoever claims
-    next; what is released with `due_at` has failed, which counts its `failures` up.
+    `SqliteInbox` is one; a receiver takes any other. An inbox object belongs to one receiver, in
+    one event loop.
     """
 
     async def open(self, *, home: InboxHome) -> None:
@@ -86,5 +87,19 @@ class Inbox(ClaimQueue[InboxEntry], Protocol):
 
         Raises:
             StorageError: It cannot be kept.
+        """
+        ...
+
+    async def release(self, entries: Sequence[InboxEntry], *, due_at: float | None = None) -> None:
+        """Let webhooks wait again, for whoever comes.
+
+        Args:
+            entries: Which.
+            due_at: When they are due again after a failure, as Unix time in seconds, which
+                counts their `failures` up; `None` where they were not finished, and may be
+                given at once.
+
+        Raises:
+            StorageError: It cannot be written; they are claimed still.
         """
         ...

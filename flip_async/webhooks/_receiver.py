@@ -11,6 +11,7 @@ import attrs
 
 from flip_async._aio._callbacks import UserCodeError, notify_within, run_user_code
 from flip_async._aio._shutdown import GracefulShutdown
+from flip_async._aio._tasks import detached
 from flip_async._aio._work import GivenUpError
 from flip_async._checks import (
     check_callback,
@@ -115,8 +116,8 @@ class WebhookReceiver:
             it `FLIP_WEBHOOK_SECRET`.
         inbox: Keeps webhooks on disk until they are handled.
         tolerance_s: How far a webhook's time may be from ours, either way, in seconds.
-        answer_within_s: How long a handler may take before Flip is told to come again, in
-            seconds; Flip itself waits for 5.
+        answer_within_s: How long a handler, or the inbox's disk, may take before Flip is told
+            to come again, in seconds; Flip itself waits for 5.
         shutdown_timeout_s: How long closing waits for handlers that run, in seconds.
         give_up_after_s: How long an inbox goes on with a handler that fails, in seconds: its
             pauses, as they are on average, together.
@@ -218,7 +219,13 @@ class WebhookReceiver:
             return _refusal(error)
         if self._worker is None:
             return await self._handle(event)
-        return await self._keep(signed, event, self._worker)
+        letter = Letter(signed.webhook_id, signed.sent_at, event.body, event.event_type)
+        keeping = detached(self._keep(letter, self._worker))
+        done, _ = await asyncio.wait({keeping}, timeout=self._answer_within_s)
+        if not done or keeping.cancelled():
+            logger.error("webhook %s is not kept in time", letter.webhook_id)
+            return Reply(503, "cannot be kept")
+        return keeping.result()
 
     async def _handle(self, event: AnyEvent) -> Reply:
         key = event.webhook_id
@@ -249,21 +256,19 @@ class WebhookReceiver:
             raise
         self._tally.handled += 1
 
-    async def _keep(self, signed: Signed, event: AnyEvent, worker: InboxWorker) -> Reply:
+    async def _keep(self, letter: Letter, worker: InboxWorker) -> Reply:
         assert self._inbox is not None  # there is a worker
-        letter = Letter(signed.webhook_id, signed.sent_at, event.body, event.event_type)
         try:
             is_new = await run_user_code(self._inbox.put, letter)
         except Exception as error:  # an inbox may be a user's
             self._tally.trouble(error)
             trace = None if isinstance(error, StorageError) else error
             text = "webhook %s cannot be kept: %s"
-            logger.error(text, signed.webhook_id, error, exc_info=trace)
+            logger.error(text, letter.webhook_id, error, exc_info=trace)
             return Reply(503, "cannot be kept")
-        finally:
-            worker.arrived()  # also where the request went away meanwhile
+        worker.arrived()
         if not is_new:
-            logger.debug("webhook %s was kept before", signed.webhook_id)
+            logger.debug("webhook %s was kept before", letter.webhook_id)
         return Reply(204)
 
     async def _handle_letter(self, letter: Letter) -> None:

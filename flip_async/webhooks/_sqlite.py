@@ -9,11 +9,11 @@ from typing import Final
 
 import attrs
 
-from flip_async._checks import check_clock, check_flag, check_seconds, refuse
+from flip_async._checks import check_clock, check_flag, check_seconds
 from flip_async._claim_queue import QueueDepth
 from flip_async._clock import Clock, SystemClock
-from flip_async._sqlite._file import Format, Storage
-from flip_async._sqlite._leases import Leases
+from flip_async._sqlite._file import Format, SqliteFile, check_path
+from flip_async._sqlite._leases import SCHEMA, Leases
 from flip_async.errors import ConfigurationError, StorageError
 from flip_async.webhooks._events import KINDS, UNKNOWN
 from flip_async.webhooks._inbox import InboxEntry, InboxHome, Letter
@@ -31,14 +31,13 @@ _FORMAT: Final = Format(
     application_id=0x666C6962,  # "flib"
     version=2,
     schema=(
-        Leases.SCHEMA,
+        SCHEMA,
         "CREATE TABLE keys (digest TEXT PRIMARY KEY) WITHOUT ROWID",
         "CREATE TABLE types (event_type TEXT PRIMARY KEY, seen_at REAL NOT NULL) WITHOUT ROWID",
         """CREATE TABLE letters (
             id INTEGER PRIMARY KEY,
             webhook_id TEXT NOT NULL UNIQUE,
             sent_at INTEGER NOT NULL,
-            body BLOB NOT NULL,
             event_type TEXT NOT NULL,
             accepted_at REAL NOT NULL,
             due_at REAL NOT NULL,
@@ -47,7 +46,8 @@ _FORMAT: Final = Format(
             state INTEGER NOT NULL DEFAULT 0,
             ended_at REAL,
             reason TEXT,
-            claim INTEGER
+            claim INTEGER,
+            body BLOB NOT NULL
         )""",
         "CREATE INDEX waiting ON letters (due_at, event_type) WHERE state = 0 AND claim IS NULL",
         "CREATE INDEX claimed ON letters (claim) WHERE claim IS NOT NULL",
@@ -65,13 +65,14 @@ _TYPE: Final = f"CASE WHEN event_type IN ({_DOCUMENTED}) THEN event_type ELSE '{
 _OURS: Final = f"{_TYPE} IN (SELECT value FROM json_each(:ours))"  # noqa: S608
 _NOBODYS: Final = f"{_TYPE} NOT IN (SELECT event_type FROM types)"  # noqa: S608
 _FOR_US: Final = f"{_WAITS} AND ({_OURS} OR {_NOBODYS})"
+# Cast, so that a damaged row can be read all the same: it fails alone, and is given up.
 _DUE: Final = f"""
-    SELECT id, webhook_id, sent_at, body, event_type, accepted_at, failures FROM letters
+    SELECT id, CAST(webhook_id AS BLOB), CAST(sent_at AS INTEGER), CAST(body AS BLOB),
+    CAST(event_type AS BLOB), CAST(accepted_at AS REAL), CAST(failures AS INTEGER) FROM letters
     WHERE {_FOR_US} AND due_at <= :now ORDER BY due_at LIMIT :most
 """  # noqa: S608  # constants of ours
 _NEXT_DUE: Final = f"SELECT min(due_at) FROM letters WHERE {_FOR_US}"  # noqa: S608
 _DEPTH: Final = f"SELECT count(*), min(accepted_at) FROM letters WHERE {_WAITS}"  # noqa: S608
-_FIRST: Final = "SELECT min(id) FROM letters WHERE state = 0"
 _END: Final = """
     UPDATE letters SET state = :state, ended_at = :now, reason = :reason, claim = NULL,
     body = CASE WHEN :state = 1 THEN x'' ELSE body END
@@ -81,7 +82,7 @@ _RELEASE: Final = """
     UPDATE letters SET claim = NULL, due_at = :due_at, pause_s = :pause_s,
     failures = failures + :failed
     WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 0
-    AND claim IN (SELECT id FROM claims WHERE owner = :owner)
+    AND claim = :owner
 """
 _SEEN: Final = """
     INSERT INTO types SELECT value, :now FROM json_each(:ours) WHERE true
@@ -105,6 +106,9 @@ class SqliteInbox:
     Several processes of one machine may share the file: each webhook is handled by one of
     them, and what a dead process had begun by another one when its lease is over. All work on
     the file is done by a thread of its own.
+
+    A file that is deleted, moved or replaced while it is open keeps no more webhooks, which are
+    answered 503 then; those that it had are handled, as far as there is time.
 
     The file has a home: it remembers digests of its receiver's signing keys. A receiver that
     has none of these keys is refused; one that has one of them may bring new ones, so that a
@@ -131,19 +135,21 @@ class SqliteInbox:
         lease_s: float = 30.0,
         clock: Clock | None = None,
     ) -> None:
-        if not isinstance(path, str | os.PathLike):
-            refuse("path", "a str or an os.PathLike", path)
+        check_path(path)
         check_seconds(lease_s, field="lease_s")
         check_flag(survive_power_cut, field="survive_power_cut")
         check_clock(clock)
         self._path: Final = path
         self._survive_power_cut: Final = survive_power_cut
         self._clock: Final = SystemClock() if clock is None else clock
-        self._leases: Final = Leases("letters", lease_s)
-        self._open_storage: Storage | None = None
+        self._lease_s: Final = lease_s
+        # Made anew by each `open`: a file is opened once.
+        self._leases = Leases("letters", lease_s, self._clock)
+        self._open_file: SqliteFile | None = None
         self._event_types = "[]"
         self._depth = QueueDepth()
         self._latest_s = 0.0
+        self._was_gone = False
 
     @property
     def depth(self) -> QueueDepth:
@@ -152,44 +158,46 @@ class SqliteInbox:
 
     @property
     def renew_every_s(self) -> float:
-        """Often enough to keep the lease, and to see what others left."""
-        return min(_RENEW_S, self._leases.lease_s / 3)
+        """Often enough to see what others left; the file's thread keeps the lease."""
+        return min(_RENEW_S, self._lease_s / 3)
 
     @property
-    def _storage(self) -> Storage:
-        if self._open_storage is None:
+    def _file(self) -> SqliteFile:
+        if self._open_file is None:
             raise StorageError(f"{os.fspath(self._path)} is not open")
-        return self._open_storage
+        return self._open_file
 
     async def open(self, *, home: InboxHome) -> None:
         """Open the file; see `Inbox`. After `aclose` it may be opened again."""
-        if self._open_storage is not None:
+        if self._open_file is not None:
             raise ConfigurationError("this inbox has a receiver already: make another one")
-        storage = Storage(self._path, _FORMAT, survive_power_cut=self._survive_power_cut)
-        self._open_storage = storage
+        file = SqliteFile(self._path, _FORMAT, survive_power_cut=self._survive_power_cut)
+        leases = Leases("letters", self._lease_s, self._clock)
+        file.every(self._lease_s / 3, leases.renew)
+        self._open_file, self._leases, self._was_gone = file, leases, False
         self._event_types = json.dumps(sorted(home.event_types))
         try:
-            await storage.open()
-            if not await storage.run(lambda db: _settle_in(db, home.key_digests)):
+            await file.open()
+            if not await file.run(lambda db: _settle_in(db, home.key_digests)):
                 raise ConfigurationError(
                     f"{os.fspath(self._path)} keeps webhooks of a receiver with other signing "
                     "keys, the sandbox's perhaps: give this one a file of its own. While a key "
                     "is replaced, give both, the new one and the old one"
                 )
+            await file.run(leases.sign_in)
             await self.renew()
         except BaseException:
-            self._open_storage = None
-            await storage.aclose()
+            await self.aclose()
             raise
 
     async def put(self, letter: Letter) -> bool:
         """Keep a webhook; see `Inbox`."""
         row = {**letter._asdict(), "now": self._clock.wall()}
-        return await self._storage.run(lambda db: db.execute(_PUT, row).rowcount == 1)
+        return await self._file.run(lambda db: db.execute(_PUT, row).rowcount == 1, takes_in=True)
 
     async def claim(self, most: int) -> Sequence[InboxEntry]:
         """Take webhooks that are due; see `Inbox`."""
-        entries, next_due_at = await self._storage.run(lambda db: self._claim(db, most))
+        entries, next_due_at = await self._file.run(lambda db: self._claim(db, most))
         self._depth = attrs.evolve(self._depth, next_due_at=next_due_at)
         return entries
 
@@ -197,13 +205,20 @@ class SqliteInbox:
         self, db: sqlite3.Connection, most: int
     ) -> tuple[Sequence[InboxEntry], float | None]:
         now = self._now(db)
-        self._leases.free_what_others_left(db, now)
+        self._leases.free_what_others_left(db)
         row = {"ours": self._event_types, "now": now, "most": most}
         entries = [
-            InboxEntry(row_id, Letter(*letter), accepted_at, failures)
-            for row_id, *letter, accepted_at, failures in db.execute(_DUE, row)
+            InboxEntry(
+                row_id,
+                Letter(_text(webhook_id), sent_at, body, _text(event_type)),
+                accepted_at,
+                failures,
+            )
+            for row_id, webhook_id, sent_at, body, event_type, accepted_at, failures in db.execute(
+                _DUE, row
+            )
         ]
-        self._leases.take(db, [entry.id for entry in entries], now)
+        self._leases.take(db, [entry.id for entry in entries])
         (next_due_at,) = db.execute(_NEXT_DUE, row).fetchone()
         return entries, next_due_at
 
@@ -218,7 +233,7 @@ class SqliteInbox:
     async def _end(self, entries: Sequence[InboxEntry], state: int, reason: str | None) -> None:
         # Also what another process has claimed since: it is handled, and need not be twice.
         row = {"state": state, "reason": reason, "now": self._clock.wall(), "ids": _ids(entries)}
-        await self._storage.run(lambda db: db.execute(_END, row).rowcount)
+        await self._file.run(lambda db: db.execute(_END, row).rowcount)
 
     async def release(self, entries: Sequence[InboxEntry], *, due_at: float | None = None) -> None:
         """Let webhooks wait again; see `Inbox`."""
@@ -230,30 +245,32 @@ class SqliteInbox:
             "pause_s": 0.0 if due_at is None else max(0.0, due_at - now),
             "owner": self._leases.owner,
         }
-        await self._storage.run(lambda db: db.execute(_RELEASE, row).rowcount)
+        await self._file.run(lambda db: db.execute(_RELEASE, row).rowcount)
 
     async def renew(self) -> QueueDepth:
         """Keep own claims, free those of dead processes, and forget what is old; see `Inbox`."""
-        self._depth = await self._storage.run(self._renew)
+        file = self._file
+        self._depth, is_gone = await file.run(lambda db: (self._renew(db), file.is_gone))
+        if is_gone and not self._was_gone:
+            self._was_gone = True
+            logger.error(
+                "%s was deleted, moved or replaced: webhooks are answered 503 until this inbox is "
+                "opened again",
+                os.fspath(self._path),
+            )
         return self._depth
 
     def _renew(self, db: sqlite3.Connection) -> QueueDepth:
         now = self._clock.wall()
-        self._leases.renew(db, now)
-        self._leases.free_what_others_left(db, now)
-        # Here, not with each webhook that ends: in a burst there are as many claims.
-        self._leases.end_empty(db)
+        self._leases.free_what_others_left(db)
         row = {"ours": self._event_types, "now": now}
         self._put_clocks_right(db, now)
         db.execute(_SEEN, row)
         db.execute("DELETE FROM types WHERE seen_at < ?", (now - KEEP_S,))
         db.execute(_FORGET, (now - KEEP_S, _FORGET_AT_ONCE))
         waiting, oldest_at = db.execute(_DEPTH).fetchone()
-        (first_id,) = db.execute(_FIRST).fetchone()
         (next_due_at,) = db.execute(_NEXT_DUE, row).fetchone()
-        return QueueDepth(
-            waiting=waiting, oldest_at=oldest_at, first_id=first_id, next_due_at=next_due_at
-        )
+        return QueueDepth(waiting=waiting, oldest_at=oldest_at, next_due_at=next_due_at)
 
     def _now(self, db: sqlite3.Connection) -> float:
         """The wall clock, after which nothing is due later than by its own length."""
@@ -270,14 +287,9 @@ class SqliteInbox:
 
     async def aclose(self) -> None:
         """Let claimed webhooks wait again, for others, and close the file."""
-        storage, self._open_storage = self._open_storage, None
-        if storage is None:
-            return
-        try:
-            await storage.run(self._leases.let_go)
-        except StorageError as error:
-            logger.warning("the claims in an inbox stay until their lease ends: %s", error)
-        await storage.aclose()
+        file, self._open_file = self._open_file, None
+        if file is not None:
+            await file.aclose(last=self._leases.sign_out)
 
 
 def _settle_in(db: sqlite3.Connection, digests: frozenset[str]) -> bool:
@@ -287,6 +299,10 @@ def _settle_in(db: sqlite3.Connection, digests: frozenset[str]) -> bool:
         return False
     db.executemany("INSERT OR IGNORE INTO keys VALUES (?)", [(digest,) for digest in digests])
     return True
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
 
 
 def _ids(entries: Sequence[InboxEntry]) -> str:

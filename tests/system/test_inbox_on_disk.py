@@ -244,7 +244,7 @@ async def test_what_a_dead_process_had_claimed_is_handled_when_its_lease_is_over
     await dead.open(home=HOME)
     await dead.put(Letter("a", int(START.wall_s), ENROLLED))
     assert len(await dead.claim(10)) == 1
-    await dead._storage.aclose()  # and not its own aclose, which lets go
+    await dead._file.aclose()  # and not its own aclose, which lets go
 
     async with make(recorder, path, lease_s=0.4):
         await until(lambda: recorder.seen == ["a"])
@@ -300,7 +300,7 @@ async def test_claims_leave_nothing_behind(path: Path) -> None:
     await inbox.aclose()
     db = sqlite3.connect(path)
 
-    assert db.execute("SELECT count(*) FROM claims").fetchone() == (0,)
+    assert db.execute("SELECT count(*) FROM owners").fetchone() == (0,)
     db.close()
 
 
@@ -555,6 +555,22 @@ async def test_what_cannot_be_kept_is_not_answered_with_success(
     await until(lambda: recorder.seen == ["a"])
 
 
+async def test_a_file_that_another_process_holds_keeps_no_request_waiting(
+    recorder: Recorder, path: Path
+) -> None:
+    """Flip is told to come again, in time; what was kept meanwhile is handled once."""
+    async with make(recorder, path, answer_within_s=0.2) as receiver:
+        other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN IMMEDIATE")
+        assert await deliver(receiver, "a") == [503]
+        other.execute("ROLLBACK")
+        other.close()
+        assert await deliver(receiver, "a") == [204]
+        await until(lambda: rows(path)[0][1] == 1)
+
+    assert recorder.seen == ["a"]
+
+
 async def test_a_disk_that_fails_for_a_while_costs_no_second_run(
     receiver: WebhookReceiver,
     recorder: Recorder,
@@ -598,10 +614,56 @@ async def test_a_bug_in_one_round_does_not_end_the_reading(
     assert "a bug" in caplog.text
 
 
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+async def test_a_file_that_is_gone_takes_nothing_more_and_gives_what_it_had(
+    recorder: Recorder, path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is accepted into nowhere [B11]; what was accepted is handled meanwhile."""
+    recorder.gate = asyncio.Event()
+    async with make(recorder, path, lease_s=0.3) as receiver:
+        await deliver(receiver, "a")
+        await until(lambda: recorder.seen == ["a"])
+        if how == "moved":
+            path.rename(path.with_suffix(".old"))
+        else:
+            for file in path.parent.glob("inbox.db*"):
+                file.unlink()
+        if how == "replaced":
+            path.write_bytes(b"")
+
+        assert await deliver(receiver, "b") == [503]
+        await until(lambda: "was deleted, moved or replaced: webhooks" in caplog.text)
+        recorder.gate.set()
+        await until(lambda: receiver.stats.handled == 1)
+        assert "StorageError" in str(receiver.stats.last_error)
+
+    assert caplog.text.count("answered 503 until") == 1
+    assert recorder.seen == ["a"]
+
+
 @pytest.mark.parametrize("path", [None, 5, b"inbox.db"])
 def test_a_path_that_is_none_is_named(path: Any) -> None:
     with pytest.raises(errors.InvalidArgumentError, match="^path: is a str or an os.PathLike"):
         SqliteInbox(path)
+
+
+async def test_a_damaged_row_fails_alone(recorder: Recorder, path: Path) -> None:
+    inbox = SqliteInbox(path)
+    await inbox.open(home=HOME)
+    for webhook_id in "abc":
+        await inbox.put(Letter(webhook_id, 0, ENROLLED))
+    await inbox.aclose()
+    db = sqlite3.connect(path)
+    with db:
+        db.execute("UPDATE letters SET webhook_id = CAST(x'ff' AS TEXT) WHERE id = 1")
+        db.execute("UPDATE letters SET sent_at = 'x', body = 'y' WHERE id = 2")
+    db.close()
+
+    async with make(recorder, path) as receiver:
+        await until(lambda: receiver.stats.handled == 2)
+        await until(lambda: "WebhookBodyError" in str(receiver.stats.last_error))
+
+    assert sorted(recorder.seen) == ["c", "\ufffd"]
 
 
 async def test_a_file_of_something_else_is_refused(recorder: Recorder, path: Path) -> None:

@@ -112,6 +112,7 @@ class Worker:
         newest: The version to be handled.
         window: Its window.
         outcome: What the handler made of it, if it got so far.
+        is_given_up: Flip will not be told of it, and `on_unacknowledged` is, or was.
         done: Is given `None`, or why the work ended unfinished.
         left_at_s: When whoever delivered it began to close, on the monotonic clock.
     """
@@ -120,6 +121,7 @@ class Worker:
         self.newest = command
         self.window = window
         self.outcome: Outcome | None = None
+        self.is_given_up = False
         self.done: Final[asyncio.Future[Exception | None]] = running_loop().create_future()
         self.left_at_s: float | None = None
         self._clock: Final = clock
@@ -130,6 +132,7 @@ class Worker:
     def replace(self, command: Command, window: Window) -> None:
         """A newer version has come."""
         self.newest, self.window, self.outcome = command, window, None
+        self.is_given_up = False
         if not self._rests_for_newer:
             self.rouse()
 
@@ -253,7 +256,7 @@ class CommandWorkers:
         command_id = worker.newest.id
         del self._workers[command_id], self._works[command_id]
         error = work.error
-        if error is None:
+        if error is None or worker.is_given_up:  # cut off while it was told: once is enough
             worker.end(None)
             return
         # It was not handled, or not to the end: when it comes again it is new.
@@ -351,6 +354,7 @@ class CommandWorkers:
             )
             is_late = not window.may_acknowledge(self._clock.monotonic() + pause_s)
             if isinstance(result, _FINAL) or is_late:
+                worker.is_given_up = True
                 await self._give_up(command, outcome, result)
                 return None
             logger.warning(

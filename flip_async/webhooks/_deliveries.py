@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Final
 
@@ -37,9 +37,6 @@ class Deliveries:
 
     def __len__(self) -> int:
         return len(self._in_hand)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._in_hand)
 
     @property
     def works(self) -> list[Work]:

@@ -63,7 +63,7 @@ class Handlers:
             check_kind(other, Handlers, field="others")
         self._others: Final = others
         self._own: Final[dict[str, Handler[Any]]] = {}  # by event type, `UNKNOWN` among them
-        self.check()
+        self._all()  # which finds what cannot stand together
 
     @overload
     def on(self, event_type: GridEventType) -> Callable[[GridHandler], GridHandler]: ...
@@ -133,17 +133,13 @@ class Handlers:
                     )
         return found
 
-    def check(self) -> None:
-        """Make sure that each type has one function; others may have come since it was made.
-
-        Raises:
-            ConfigurationError: A type has two.
-        """
-        self._all()
-
     @property
     def event_types(self) -> frozenset[str]:
-        """The types that have a function; `"*"` is among them where there is `on_unknown`."""
+        """The types that have a function; `"*"` is among them where there is `on_unknown`.
+
+        Raises:
+            ConfigurationError: A type has two, in registries that were put together.
+        """
         return frozenset(self._all())
 
     async def dispatch(self, event: AnyEvent) -> None:

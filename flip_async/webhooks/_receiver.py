@@ -284,20 +284,18 @@ class WebhookReceiver:
     async def __aenter__(self) -> Self:
         if self._state not in ("new", "closed"):
             raise ConfigurationError("this receiver is open already")
-        self._handlers.check()
+        home = InboxHome(key_digests=self._keys.digests, event_types=self._handlers.event_types)
         before, self._state = self._state, "opening"
         try:
             if self._inbox is not None:
-                await self._open(self._inbox)
+                await self._open(self._inbox, home)
         except BaseException:
             self._state = before
             raise
         self._state = "open"
         return self
 
-    async def _open(self, inbox: Inbox) -> None:
-        event_types = self._handlers.event_types
-        home = InboxHome(key_digests=self._keys.digests, event_types=event_types)
+    async def _open(self, inbox: Inbox, home: InboxHome) -> None:
         try:
             await run_user_code(lambda: inbox.open(home=home))
         except UserCodeError as error:

@@ -1174,6 +1174,29 @@ async def test_a_registry_hands_it_all_events_about_commands(
         processor.register(handlers)
 
 
+async def test_what_is_given_up_is_told_once_though_leaving_cuts_the_telling_off(
+    flip: FlipClient, server: CommandFlip, device: Device, clock: ManualClock
+) -> None:
+    told: list[str] = []
+
+    async def tell(command: Command, status: DeviceStatus, error: errors.FlipError) -> None:
+        told.append(command.id)
+        await asyncio.Event().wait()
+
+    server.next_answers.append(httpx.Response(404))
+    row = server.change()
+    processor = make(device, clock, on_unacknowledged=tell)
+    async with processor.running(flip):
+        done = begin(processor, row)
+        await settle()
+    await done
+    async with processor.running(flip):
+        await processor.handle(event(row))
+
+    assert told == ["c"]
+    assert len(server.acknowledged) == 1
+
+
 async def test_a_callback_that_never_ends_keeps_nobody_waiting(
     flip: FlipClient,
     server: CommandFlip,

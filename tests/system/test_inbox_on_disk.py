@@ -237,10 +237,14 @@ async def test_what_was_not_handled_at_the_end_is_handled_after_the_next_start(
     assert Counter(recorder.seen) == {"a": 2, "b": 2}
 
 
+@pytest.mark.parametrize("ahead_s", [0, 86_400])
 async def test_what_a_dead_process_had_claimed_is_handled_when_its_lease_is_over(
-    recorder: Recorder, path: Path
+    recorder: Recorder, path: Path, ahead_s: int
 ) -> None:
-    dead = SqliteInbox(path, lease_s=0.4)
+    """Also where its clocks were ahead of ours: a lease is never longer than itself [B6]."""
+    clock = HurriedClock()
+    clock.move(ahead_s)
+    dead = SqliteInbox(path, lease_s=0.4, clock=clock)
     await dead.open(home=HOME)
     await dead.put(Letter("a", int(START.wall_s), ENROLLED))
     assert len(await dead.claim(10)) == 1

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, TypeVar
 
 from flip_async._checks import check_async
 from flip_async.errors import ConfigurationError
@@ -24,8 +24,8 @@ def run_worker(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
     `asyncio.run` knows Ctrl-C alone: SIGTERM, which systemd, Docker and Kubernetes send, ends
     the process at once, with its handlers in the middle. Here each of the two cancels `main`,
-    once, so that every `async with` is left as it wants to be. A second signal ends the process
-    within a second, done or not.
+    once, so that every `async with` is left as it wants to be. A second signal cancels it once
+    more, which gives up its last work, and ends the process after a second, done or not.
 
     Args:
         main: The program, an `async def` without arguments; not what it gives when called.
@@ -79,20 +79,19 @@ class _Stop:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Called by Python between any two steps of the main thread."""
         if self.number is not None:
-            _end_at_once(number)
+            _end_soon(128 + number)
         self.number = number
         if self._task is not None:
             # Through the loop, which may sleep: this wakes it, on Windows too.
             self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
 
-def _end_at_once(number: int) -> NoReturn:
-    status = 128 + number
-    # What else runs is cancelled once more as the loop is closed, and may be slow, or never end.
+def _end_soon(status: int) -> None:
+    # Nothing is raised here, in the middle of anything: the second cancellation lets it report
+    # what is lost. It may never end, or block the loop.
     timer = threading.Timer(_ENDS_WITHIN_S, os._exit, [status])
     timer.daemon = True
     timer.start()
-    raise SystemExit(status)
 
 
 @contextmanager

@@ -65,13 +65,8 @@ class ClaimQueue(Protocol[E]):
         """
         ...
 
-    async def release(self, entries: Sequence[E], *, due_at: float | None = None) -> None:
+    async def release(self, entries: Sequence[E]) -> None:
         """Let entries wait again, for whoever comes.
-
-        Args:
-            entries: Which.
-            due_at: When they are due again after a failure, as Unix time in seconds; `None`
-                where they did not fail, and may be given at once.
 
         Raises:
             StorageError: It cannot be written; they are claimed still.

@@ -3,7 +3,7 @@
 import functools
 import json
 import re
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Final, TypeVar, cast
 
 import attrs
@@ -66,6 +66,17 @@ def encode(body: object) -> bytes:
 def ready(body: bytes) -> object:
     """What is JSON already, as a body."""
     return msgspec.Raw(body)
+
+
+_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def are_json(documents: Sequence[bytes]) -> bool:
+    """Whether each document is one of JSON."""
+    try:
+        return len(_ITEMS.decode(b"[%b]" % b",".join(documents))) == len(documents)
+    except (msgspec.DecodeError, RecursionError):
+        return False
 
 
 def read(document: bytes, kind: type[T]) -> T:

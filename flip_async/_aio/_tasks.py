@@ -1,10 +1,13 @@
 """Tasks that belong to no request, waits with an end, and work in a thread."""
 
 import asyncio
+import contextlib
 import contextvars
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Final, TypeVar, final
+
+import anyio
 
 from flip_async._clock import Clock
 from flip_async.errors import ConfigurationError
@@ -101,6 +104,21 @@ class Signal:
             return await waiter
         finally:
             self._waiters.discard(waiter)
+            if timer is not None:
+                timer.cancel()
+
+
+@contextlib.contextmanager
+def within(seconds: float | None, clock: Clock) -> Iterator[anyio.CancelScope]:
+    """Bound what is done in this context; `cancelled_caught` of the scope tells whether it was cut.
+
+    A scope, as our own limits are [B1]; on the clock that everything else counts on.
+    """
+    with anyio.CancelScope() as scope:
+        timer = None if seconds is None else clock.call_later(max(0.0, seconds), scope.cancel)
+        try:
+            yield scope
+        finally:
             if timer is not None:
                 timer.cancel()
 

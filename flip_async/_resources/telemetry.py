@@ -21,14 +21,11 @@ from flip_async.telemetry._completeness import Completeness
 from flip_async.telemetry._memory import MemoryOutbox
 from flip_async.telemetry._outbox import Outbox
 from flip_async.telemetry._points import PointKind, counters, intervals
-from flip_async.telemetry._uploader import (
-    OnRejected,
-    OnUndelivered,
-    TelemetryUploader,
-    UploaderOptions,
-)
+from flip_async.telemetry._settlement import OnRejected, OnUndelivered
+from flip_async.telemetry._uploader import TelemetryUploader, UploaderOptions
 
 P = TypeVar("P")
+_OF_AN_OUTBOX: Final = ("open", "put", "claim", "settle", "release", "renew", "aclose")
 
 SEND: Final = Endpoint(
     method="POST", path="/v1/telemetry/BATTERY", token="client", returns=list[TelemetryResult]
@@ -172,7 +169,7 @@ class Telemetry:
         concurrency: int = 4,
         on_rejected: OnRejected[Mapping[str, object]] | None = None,
         on_undelivered: OnUndelivered[Mapping[str, object]] | None = None,
-        retry_point: Callable[[Mapping[str, object], TelemetryResult], bool] | None = None,
+        retry_point: None = None,
         close_timeout_s: float = 30.0,
     ) -> TelemetryUploader[Mapping[str, object]]:
         """As `uploader`, for points of batteries that count over their life time. Experimental.
@@ -188,18 +185,21 @@ class Telemetry:
             concurrency: How many batches may be sent at once.
             on_rejected: Is given each point that Flip refuses, and why.
             on_undelivered: Is given points that could not be sent, and the error.
-            retry_point: Whether to send a point again that came back `FAILED`.
+            retry_point: None: a reading that is sent again behind later ones would be out of
+                order, and Flip takes differences.
             close_timeout_s: How long leaving the context may take, in seconds.
 
         Returns:
             The uploader, to be used with `async with`.
 
         Raises:
-            InvalidArgumentError: A number is out of range.
+            InvalidArgumentError: A number is out of range, or `retry_point` is given.
 
         Source:
             https://docs.flip.energy/api-23837912
         """
+        if retry_point is not None:
+            refuse("retry_point", "None, as counters keep their order", retry_point)
         return self._uploader(
             counters(device_field),
             SEND_COUNTERS,
@@ -210,7 +210,7 @@ class Telemetry:
                 close_timeout_s=close_timeout_s,
                 on_rejected=on_rejected,
                 on_undelivered=on_undelivered,
-                retry_point=retry_point,
+                retry_point=None,
             ),
         )
 
@@ -229,7 +229,7 @@ class Telemetry:
         async def send(body: bytes) -> object:
             return await session.call(endpoint, body=ready(body))
 
-        check_methods(outbox, ("open", "put", "claim", "settle", "look", "aclose"), field="outbox")
+        check_methods(outbox, _OF_AN_OUTBOX, field="outbox")
         clock = session.runtime.clock
         return TelemetryUploader(
             kind=kind,

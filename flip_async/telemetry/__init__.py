@@ -2,21 +2,24 @@
 
 from typing import TYPE_CHECKING
 
+from flip_async._claim_queue import QueueDepth
 from flip_async.telemetry._memory import MemoryOutbox
-from flip_async.telemetry._outbox import Depth, Draft, Entry, Kept, Outbox
+from flip_async.telemetry._outbox import Outbox, OutboxDraft, OutboxEntry, PutResult
 from flip_async.telemetry._points import check_point
+from flip_async.telemetry._settlement import PointOutcome
 from flip_async.telemetry._uploader import TelemetryUploader, UploaderStats
 
 if TYPE_CHECKING:
     from flip_async.telemetry._sqlite import SqliteOutbox
 
 __all__ = [
-    "Depth",
-    "Draft",
-    "Entry",
-    "Kept",
     "MemoryOutbox",
     "Outbox",
+    "OutboxDraft",
+    "OutboxEntry",
+    "PointOutcome",
+    "PutResult",
+    "QueueDepth",
     "SqliteOutbox",
     "TelemetryUploader",
     "UploaderStats",

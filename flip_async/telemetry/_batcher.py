@@ -2,89 +2,84 @@
 
 from typing import Final
 
-import attrs
-
 from flip_async.models.telemetry import LARGEST_BATCH
 
-
-@attrs.frozen
-class Take:
-    """Take a batch from the outbox and send it."""
+_SOON_S: Final = 0.001  # a timer may ring a little early
 
 
-@attrs.frozen
-class Look:
-    """Look what is in the outbox: others use it too, and leases want to be renewed."""
+class Batcher:
+    """The rules of a due batch [T1], and what they need to know.
 
+    It counts on the monotonic clock from the moment when it learnt that points wait, so that a
+    wall clock that is set holds nobody's points. Its worker alone touches it: `_waiting` and
+    `_since_s` change with every point and batch, `_was_in_vain` when a claim gave nothing.
 
-@attrs.frozen
-class Rest:
-    """Nothing is due.
-
-    Attributes:
-        for_s: Seconds until something may be, if nothing happens meanwhile; `None` for ever.
-    """
-
-    for_s: float | None
-
-
-_TAKE: Final = Take()
-_LOOK: Final = Look()
-_SOON_S: Final = 0.001  # Unix time as a float is no finer than this should be
-
-
-@attrs.frozen(kw_only=True)
-class Scene:
-    """What there is to know when it is decided.
-
-    Attributes:
-        waiting: How many points wait.
-        oldest_age_s: For how long the oldest of them has.
-        sending: How many batches are being sent.
-        held_for_s: Seconds until a request may go out; `None` while one tries for all.
-        is_urgent: Somebody waits for all points to be sent.
-        was_in_vain: The last attempt to take some gave none, and nothing happened since.
-        since_look_s: Seconds since the last look.
-    """
-
-    waiting: int
-    oldest_age_s: float
-    sending: int
-    held_for_s: float | None = 0.0
-    is_urgent: bool = False
-    was_in_vain: bool = False
-    since_look_s: float = 0.0
-
-
-@attrs.frozen(kw_only=True)
-class Batching:
-    """The rules of a due batch [T1].
-
-    Attributes:
+    Args:
         max_delay_s: How long a point waits for others, in seconds.
         concurrency: How many batches may be sent at once.
-        look_every_s: How often to look; `None` where the outbox is this uploader's alone.
     """
 
-    max_delay_s: float
-    concurrency: int
-    look_every_s: float | None = None
+    def __init__(self, *, max_delay_s: float, concurrency: int) -> None:
+        self._max_delay_s: Final = max_delay_s
+        self._concurrency: Final = concurrency
+        self._waiting = 0
+        self._since_s: float | None = None  # when the oldest of them came
+        self._was_in_vain = False
 
-    def decide(self, scene: Scene) -> Take | Look | Rest:
-        """What to do now, or for how long nothing."""
-        look_s = None if self.look_every_s is None else self.look_every_s - scene.since_look_s
-        if look_s is not None and look_s <= _SOON_S:
-            return _LOOK
-        due_s = self._until_due_s(scene)
-        if due_s is not None and due_s <= _SOON_S:
-            return _TAKE
-        return Rest(min((s for s in (look_s, due_s) if s is not None), default=None))
+    @property
+    def has_a_batch(self) -> bool:
+        """Whether as many wait as one batch takes."""
+        return self._waiting >= LARGEST_BATCH
 
-    def _until_due_s(self, scene: Scene) -> float | None:
-        if not scene.waiting or scene.was_in_vain or scene.sending >= self.concurrency:
+    def arrived(self, count: int, *, now_s: float) -> None:
+        """There are so many points more."""
+        self._was_in_vain = False
+        self._waiting += count
+        if self._since_s is None:
+            self._since_s = now_s
+
+    def looked(self, waiting: int, *, age_s: float, now_s: float, anew: bool = False) -> None:
+        """The outbox says what there is.
+
+        Args:
+            waiting: How many points wait.
+            age_s: How long the oldest of them has waited, as far as the wall clock knows.
+            now_s: The present moment.
+            anew: What was known of their age does not count any more.
+        """
+        self._was_in_vain = False
+        self._waiting = waiting
+        if not waiting:
+            self._since_s = None
+        elif anew or self._since_s is None:
+            # Never more than the delay: the wall clock may have been set.
+            self._since_s = now_s - min(max(age_s, 0.0), self._max_delay_s)
+
+    def found_nothing(self) -> None:
+        """A claim gave nothing: there is no use in another one before something happens."""
+        self._was_in_vain = True
+
+    def changed(self) -> None:
+        """Something happened: a batch has ended."""
+        self._was_in_vain = False
+
+    def due_in_s(
+        self, *, now_s: float, sending: int, held_for_s: float | None, is_urgent: bool
+    ) -> float | None:
+        """Seconds until a batch is to be taken; 0 for now, `None` where nothing tells.
+
+        Args:
+            now_s: The present moment.
+            sending: How many batches are being sent.
+            held_for_s: Seconds until a request may go out; `None` while one tries for all.
+            is_urgent: Somebody waits for all points to be sent, or there is no room.
+        """
+        if self._since_s is None or self._was_in_vain or sending >= self._concurrency:
             return None
-        if scene.held_for_s is None:
+        if held_for_s is None:
             return None  # what is taken later may be more
-        if scene.is_urgent or scene.waiting >= LARGEST_BATCH:
-            return scene.held_for_s
-        return max(scene.held_for_s, self.max_delay_s - scene.oldest_age_s)
+        delay_s = 0.0
+        if not is_urgent and not self.has_a_batch:
+            delay_s = self._since_s + self._max_delay_s - now_s
+        due_s = max(held_for_s, delay_s)
+        return 0.0 if due_s <= _SOON_S else due_s

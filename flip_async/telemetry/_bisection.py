@@ -7,7 +7,7 @@ LONGEST_SEARCH: Final = 32
 """So many points may be refused alone, with not one accepted, before a batch is given up."""
 
 
-class Sieve:
+class Bisection:
     """Parts a batch that is refused as a whole, until each bad point stands alone [T2].
 
     A point is to blame only where others of its batch were accepted: a server that refuses

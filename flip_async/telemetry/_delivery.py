@@ -1,21 +1,23 @@
-"""One batch, until each of its points is sent, rejected, reported or given back."""
+"""One batch, until each of its points is sent, rejected or reported, or nothing passes."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 import attrs
 
+from flip_async._aio._callbacks import run_user_code
+from flip_async._aio._tasks import Signal
 from flip_async._clock import Clock
 from flip_async.errors import FlipError, StorageError
 from flip_async.models.telemetry import TelemetryResult, TelemetryStatus
-from flip_async.telemetry._bisection import Sieve
-from flip_async.telemetry._circuit_breaker import Gate
-from flip_async.telemetry._outbox import Entry, Outbox
+from flip_async.telemetry._bisection import Bisection
+from flip_async.telemetry._circuit_breaker import CircuitBreaker
+from flip_async.telemetry._outbox import Outbox, OutboxEntry
 from flip_async.telemetry._points import PointKind
-from flip_async.telemetry._verdict import Verdict, judge, named_points
+from flip_async.telemetry._settlement import Settlement
+from flip_async.telemetry._verdict import BugError, OddAnswerError, Verdict, judge, named_points
 
 P = TypeVar("P")
 Send = Callable[[bytes], Awaitable[object]]
@@ -28,45 +30,42 @@ _AGAIN_AFTER_S: Final = 1.0
 _STORE_S: Final = 5.0
 
 
-@attrs.define
-class Tally:
-    """What became of points so far; one event loop counts."""
-
-    sent: int = 0
-    rejected: int = 0
-    undelivered: int = 0
-    retried: int = 0
-
-
 @attrs.frozen(kw_only=True)
 class Post(Generic[P]):
-    """What all deliveries of an uploader share."""
+    """What all deliveries of an uploader share.
+
+    Attributes:
+        may_send: Wakes those whom the circuit breaker holds.
+    """
 
     kind: PointKind[P]
     send: Send
     outbox: Outbox
-    gate: Gate
+    breaker: CircuitBreaker
+    may_send: Signal
     clock: Clock
-    tally: Tally
-    on_rejected: Callable[[Sequence[tuple[P, str]]], Awaitable[None]]
-    on_undelivered: Callable[[Sequence[P], FlipError], Awaitable[None]]
+    settlement: Settlement[P]
     retry_point: Callable[[P, TelemetryResult], bool] | None
 
 
 class Delivery(Generic[P]):
-    """Sees one batch through [T2]."""
+    """Sees one batch through [T2].
 
-    def __init__(self, entries: Sequence[Entry], post: Post[P]) -> None:
+    It gives nothing back where it is cancelled, perhaps before its first step: its worker does,
+    out of these two.
+
+    Attributes:
+        left: Points that are not settled yet, by id.
+        settled: Points that are, and stand in the outbox still.
+    """
+
+    def __init__(self, entries: Sequence[OutboxEntry], post: Post[P]) -> None:
         self.oldest_at: Final = min(entry.accepted_at for entry in entries)
-        self._left: Final = {entry.id: entry for entry in entries}
+        self.left: Final = {entry.id: entry for entry in entries}
+        self.settled: Final[dict[int, OutboxEntry]] = {}
         self._post: Final = post
         self._tries: Final[dict[int, int]] = {}
         self._has_sent = False
-
-    @property
-    def left(self) -> int:
-        """How many points are not settled yet."""
-        return len(self._left)
 
     async def run(self) -> None:
         """Send until nothing is left, or nothing passes.
@@ -74,145 +73,191 @@ class Delivery(Generic[P]):
         Raises:
             ClientClosedError: The client is closed.
         """
-        try:
-            entries = list(self._left.values())
-            while entries:
-                await self._sift(entries)
-                entries = [entry for entry in entries if entry.id in self._left]
-                if entries:  # `retry_point` wants them sent again
-                    self._post.tally.retried += len(entries)
-                    await self._post.clock.sleep(_AGAIN_AFTER_S)
-        finally:
-            if self._left:
-                # Once, and not until it works: whoever ends this waits for it. A claim that
-                # stays ends with its lease, or when the outbox is closed.
-                with contextlib.suppress(StorageError):
-                    await self._post.outbox.give_back(list(self._left), refused=False)
+        await self._bury_what_is_damaged()
+        while entries := list(self.left.values()):
+            await self._bisect(entries)
+            if self.left:  # `retry_point` wants them sent again
+                self._post.settlement.retried += len(self.left)
+                await self._post.clock.sleep(_AGAIN_AFTER_S)
 
-    async def _sift(self, entries: Sequence[Entry]) -> None:
+    async def _bury_what_is_damaged(self) -> None:
+        # One body that is no JSON would spoil the request for all of its batch.
+        if not self._post.outbox.is_durable:
+            return
+        damaged = self._post.kind.damaged(list(self.left.values()))
+        if damaged:
+            why = "the outbox gave back what is no JSON"
+            self._settle(damaged)
+            self._post.settlement.has_lost(damaged, why)
+            await self._write(lambda: self._post.outbox.dead_letter(damaged, why))
+            self._forget(damaged)
+
+    async def _bisect(self, entries: Sequence[OutboxEntry]) -> None:
         post = self._post
-        sieve = Sieve(len(entries), in_order=post.kind.in_order, accepted_before=self._has_sent)
-        while (group := sieve.next()) is not None:
+        parts = Bisection(len(entries), in_order=post.kind.in_order, accepted_before=self._has_sent)
+        while (group := parts.next()) is not None:
             part = [entries[point] for point in group]
             outcome = await self._send(part)
             if outcome is None:
-                sieve.lost()
+                parts.lost()
             elif isinstance(outcome, FlipError):
                 reason = outcome.message
-                sieve.refused(reason, named=named_points(outcome), luck=post.clock.random())
-                if sieve.is_blocked:
-                    post.gate.failed(outcome, Verdict.STOP, luck=post.clock.random())
-                    await self._give_back_refused()
+                parts.refused(reason, named=named_points(outcome), luck=post.clock.random())
+                if parts.is_blocked:
+                    self._failed(outcome, Verdict.STOP)
+                    await self._release_refused()
                     return
-                post.gate.gave_up()
-                post.tally.retried += len(part)
+                self._gave_up()
+                post.settlement.retried += len(part)
             else:
-                post.gate.passed()
-                sieve.passed()
+                post.breaker.passed()
+                post.may_send.wake()
+                parts.passed()
                 await self._read(part, outcome)
-            await self._reject(
-                [(entries[point], reason) for point, reason in sieve.blame().items()]
-            )
+            blamed = parts.blame().items()
+            await self._reject([(entries[point], reason) for point, reason in blamed])
 
-    async def _send(self, part: Sequence[Entry]) -> Sequence[TelemetryResult] | FlipError | None:
+    # Sending
+
+    async def _send(
+        self, part: Sequence[OutboxEntry]
+    ) -> Sequence[TelemetryResult] | FlipError | None:
         """Send until there is an answer that says something of these points.
 
         Returns:
             What it says of each, or why all are refused; `None` where the points were
             reported, since nobody knows what became of them.
         """
-        post = self._post
-        body = b'{"telemetry":[%b]}' % b",".join(entry.body for entry in part)
         odd = 0
         while True:
-            await post.gate.enter()
-            try:
-                answer = await post.send(body)
-                results = post.kind.read_results(answer, len(part))
-                if results is not None:
-                    return results
-                error: FlipError = FlipError(
-                    f"the answer does not have one status for each of {len(part)} points"
-                )
-                verdict = Verdict.ODD
-            except FlipError as raised:
-                error, verdict = raised, judge(raised)
-            except BaseException:
-                post.gate.gave_up()
-                raise
+            outcome = await self._send_once(part)
+            if not isinstance(outcome, FlipError):
+                return outcome
+            verdict = judge(outcome)
             if verdict is Verdict.CLOSED:
-                post.gate.gave_up()
-                raise error
+                self._gave_up()
+                raise outcome
             if verdict is Verdict.PART:
-                return error
+                return outcome
             odd += verdict is Verdict.ODD
-            pause_s = post.gate.failed(error, verdict, luck=post.clock.random())
+            pause_s = self._failed(outcome, verdict)
             if odd == _TRIES:
-                await self._report(part, error)
+                await self._report(part, outcome)
                 return None
-            logger.warning(
-                "%d points were not taken (%s), again in %.1f s", len(part), error, pause_s
-            )
-            post.tally.retried += len(part)
-            await post.clock.sleep(pause_s)
+            text = "%d points were not taken (%s), again in %.1f s"
+            logger.warning(text, len(part), outcome, pause_s)
+            self._post.settlement.retried += len(part)
+            await self._post.clock.sleep(pause_s)
 
-    async def _read(self, part: Sequence[Entry], results: Sequence[TelemetryResult]) -> None:
+    async def _send_once(
+        self, part: Sequence[OutboxEntry]
+    ) -> Sequence[TelemetryResult] | FlipError:
+        post = self._post
+        await self._until_it_may_go()
+        post.breaker.sends()
+        body = b'{"telemetry":[%b]}' % b",".join(entry.body for entry in part)
+        try:
+            answer = await run_user_code(post.send, body)
+        except FlipError as error:
+            return error
+        except asyncio.CancelledError:
+            self._gave_up()
+            raise
+        except Exception as bug:
+            # In a transport or a hook of a user's: it costs these points a try, and no others.
+            logger.exception("%d points were not sent", len(part))
+            return BugError(bug)
+        results = post.kind.read_results(answer, len(part))
+        return OddAnswerError(len(part)) if results is None else results
+
+    async def _until_it_may_go(self) -> None:
+        post = self._post
+        while (wait_s := post.breaker.held_for_s(post.clock.monotonic())) != 0.0:
+            await post.may_send.wait(wait_s)
+
+    def _failed(self, error: FlipError, verdict: Verdict) -> float:
+        clock = self._post.clock
+        now_s, luck = clock.monotonic(), clock.random()
+        pause_s = self._post.breaker.failed(error, verdict, now_s=now_s, luck=luck)
+        self._post.may_send.wake()
+        return pause_s
+
+    def _gave_up(self) -> None:
+        self._post.breaker.gave_up()
+        self._post.may_send.wake()
+
+    # What became of them
+
+    async def _read(self, part: Sequence[OutboxEntry], results: Sequence[TelemetryResult]) -> None:
         self._has_sent = True
-        sent, rejected = [], []
+        sent: list[OutboxEntry] = []
+        rejected: list[tuple[OutboxEntry, str]] = []
         for entry, result in zip(part, results, strict=True):
             if result.status == TelemetryStatus.OK:
-                sent.append(entry.id)
+                sent.append(entry)
             elif not self._wants_another_try(entry, result):
                 rejected.append((entry, _words_of(result)))
-        self._post.tally.sent += len(sent)
-        await self._settle(sent)
+        if sent:
+            self._settle(sent)
+            self._post.settlement.has_sent(sent)
+            await self._write_off(sent)
         await self._reject(rejected)
 
-    def _wants_another_try(self, entry: Entry, result: TelemetryResult) -> bool:
+    def _wants_another_try(self, entry: OutboxEntry, result: TelemetryResult) -> bool:
         retry_point = self._post.retry_point
         tries = self._tries[entry.id] = self._tries.get(entry.id, 0) + 1
         if retry_point is None or tries > _TRIES:
             return False
         try:
-            return retry_point(self._post.kind.restore(entry.body), result)
+            return bool(retry_point(self._post.kind.restore(entry.body), result))
         except (Exception, asyncio.CancelledError):  # nothing is awaited: it is its own
             logger.exception("retry_point failed: the point counts as rejected")
             return False
 
-    async def _reject(self, rejected: Sequence[tuple[Entry, str]]) -> None:
-        if not rejected:
-            return
-        restore = self._post.kind.restore
-        self._post.tally.rejected += len(rejected)
-        # Told first: a crash in between tells it twice, the other way round never.
-        await self._post.on_rejected([(restore(entry.body), why) for entry, why in rejected])
-        await self._settle([entry.id for entry, _ in rejected])
+    async def _reject(self, rejected: Sequence[tuple[OutboxEntry, str]]) -> None:
+        self._post.settlement.log_rejected(rejected)
+        # Told before they leave the outbox: a crash in between tells it twice, the other way
+        # round never.
+        for entry, why in rejected:
+            self._settle([entry])
+            self._post.settlement.has_rejected(entry, why)
+            await self._post.settlement.tell_rejected(entry, why)
+        await self._write_off([entry for entry, _ in rejected])
 
-    async def _report(self, part: Sequence[Entry], error: FlipError) -> None:
-        restore = self._post.kind.restore
-        self._post.tally.undelivered += len(part)
-        await self._post.on_undelivered([restore(entry.body) for entry in part], error)
-        await self._settle([entry.id for entry in part])
+    async def _report(self, part: Sequence[OutboxEntry], error: FlipError) -> None:
+        self._settle(part)
+        self._post.settlement.has_given_up(part, error)
+        await self._post.settlement.tell_given_up(part, error)
+        await self._write_off(part)
 
-    async def _settle(self, ids: Sequence[int]) -> None:
-        if ids:
-            await self._keep_trying(lambda: self._post.outbox.settle(ids))
-            for entry_id in ids:
-                del self._left[entry_id]
+    def _settle(self, entries: Sequence[OutboxEntry]) -> None:
+        for entry in entries:
+            self.settled[entry.id] = self.left.pop(entry.id)
 
-    async def _give_back_refused(self) -> None:
-        ids = list(self._left)
-        await self._keep_trying(lambda: self._post.outbox.give_back(ids, refused=True))
-        self._left.clear()
+    async def _write_off(self, entries: Sequence[OutboxEntry]) -> None:
+        if entries:
+            await self._write(lambda: self._post.outbox.settle(entries))
+            self._forget(entries)
 
-    async def _keep_trying(self, write: Callable[[], Awaitable[None]]) -> None:
+    def _forget(self, entries: Sequence[OutboxEntry]) -> None:
+        for entry in entries:
+            del self.settled[entry.id]
+
+    async def _release_refused(self) -> None:
+        entries = list(self.left.values())
+        await self._write(lambda: self._post.outbox.release(entries, was_refused=True))
+        self.left.clear()
+
+    async def _write(self, write: Callable[[], Awaitable[None]]) -> None:
         # A disk that is full now may not be later; to forget this would send points twice.
         while True:
             try:
-                return await write()
+                return await run_user_code(write)
             except StorageError as error:
                 logger.error("the outbox cannot be written, again in %g s: %s", _STORE_S, error)
-                await self._post.clock.sleep(_STORE_S)
+            except Exception:  # the outbox may be a user's [B3]
+                logger.exception("the outbox cannot be written, again in %g s", _STORE_S)
+            await self._post.clock.sleep(_STORE_S)
 
 
 def _words_of(result: TelemetryResult) -> str:

@@ -5,8 +5,10 @@ from typing import NamedTuple, Protocol
 
 import attrs
 
+from flip_async._claim_queue import ClaimQueue
 
-class Draft(NamedTuple):
+
+class OutboxDraft(NamedTuple):
     """A point that was checked and is to be kept.
 
     Attributes:
@@ -18,7 +20,7 @@ class Draft(NamedTuple):
     body: bytes
 
 
-class Entry(NamedTuple):
+class OutboxEntry(NamedTuple):
     """A point that an outbox keeps.
 
     Attributes:
@@ -37,26 +39,11 @@ class Entry(NamedTuple):
 
 
 @attrs.frozen
-class Depth:
-    """How much an outbox holds.
-
-    Attributes:
-        waiting: Points that are not being sent.
-        oldest_at: When the oldest of them was accepted, as Unix time; `None` without one.
-        is_full: There is no room, so that nothing is gained by waiting for more.
-    """
-
-    waiting: int = 0
-    oldest_at: float | None = None
-    is_full: bool = False
-
-
-@attrs.frozen
-class Kept:
+class PutResult:
     """What an outbox took.
 
     Attributes:
-        count: How many points, from the first.
+        count: How many points, from the first; their ids follow each other.
         last_id: The id of the last of them.
         is_full: There is no room for another one.
     """
@@ -66,26 +53,18 @@ class Kept:
     is_full: bool = False
 
 
-class Outbox(Protocol):
+class Outbox(ClaimQueue[OutboxEntry], Protocol):
     """Keeps points until each is sent, rejected or reported.
 
     `MemoryOutbox` and `SqliteOutbox` are two; an uploader takes any other. An outbox object
-    belongs to one uploader, in one event loop.
+    belongs to one uploader, in one event loop. `claim` gives points that were refused in
+    company behind others, and fills no more than half of a batch with them while there are
+    others.
     """
 
     @property
     def is_durable(self) -> bool:
         """Whether points outlive the process."""
-        ...
-
-    @property
-    def look_every_s(self) -> float | None:
-        """How often `look` wants to be called, in seconds; `None` where nobody shares it."""
-        ...
-
-    @property
-    def depth(self) -> Depth:
-        """How much waits, as far as is known without looking."""
         ...
 
     async def open(self, *, origin: str, endpoint: str, in_order: bool) -> None:
@@ -103,7 +82,7 @@ class Outbox(Protocol):
         """
         ...
 
-    async def put(self, drafts: Sequence[Draft]) -> Kept:
+    async def put(self, drafts: Sequence[OutboxDraft]) -> PutResult:
         """Keep points, in this order, as many as there is room for; they are safe then.
 
         It waits where there is no room for one, unless the outbox was told not to.
@@ -121,11 +100,7 @@ class Outbox(Protocol):
         """
         ...
 
-    def stop_taking(self) -> None:
-        """Take no more points; whoever waits for room gets a `ClientClosedError`."""
-        ...
-
-    def put_nowait(self, draft: Draft) -> Kept:
+    def put_nowait(self, draft: OutboxDraft) -> PutResult:
         """Keep a point at once.
 
         Raises:
@@ -134,38 +109,15 @@ class Outbox(Protocol):
         """
         ...
 
-    async def claim(self, most: int) -> Sequence[Entry]:
-        """Take points to send, the oldest first; nobody else is given them meanwhile.
-
-        Points that were refused in company come behind others, and fill no more than half
-        of a batch while there are others.
-
-        Args:
-            most: How many at most.
-        """
+    def stop_taking(self) -> None:
+        """Take no more points; whoever waits for room gets a `ClientClosedError`."""
         ...
 
-    async def settle(self, ids: Sequence[int]) -> None:
-        """Forget claimed points that are sent, rejected or reported."""
-        ...
-
-    async def give_back(self, ids: Sequence[int], *, refused: bool) -> None:
+    async def release(self, entries: Sequence[OutboxEntry], *, was_refused: bool = False) -> None:
         """Let claimed points wait again.
 
         Args:
-            ids: Which.
-            refused: They were in a batch of which the server took nothing.
+            entries: Which.
+            was_refused: They were in a batch of which the server took nothing.
         """
-        ...
-
-    async def look(self) -> int | None:
-        """Find out what is there, and keep the claims of this uploader alive.
-
-        Returns:
-            The lowest id of all points that it holds; `None` without one.
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """Let claimed points wait again, for others, and close what is open."""
         ...

@@ -7,12 +7,12 @@ import attrs
 
 from flip_async._checks import check_mapping
 from flip_async._endpoint import JSON_OBJECT
-from flip_async._wire import encode, read
+from flip_async._wire import are_json, encode, read
 from flip_async.errors import InvalidArgumentError
 from flip_async.models._base import check, require
 from flip_async.models.telemetry import TelemetryPoint, TelemetryResult, TelemetryStatus
 from flip_async.telemetry._completeness import Completeness
-from flip_async.telemetry._outbox import Draft
+from flip_async.telemetry._outbox import OutboxDraft, OutboxEntry
 
 P = TypeVar("P")
 
@@ -31,9 +31,15 @@ class PointKind(Generic[P]):
 
     endpoint: str
     in_order: bool
-    draft: Callable[[P, str], Draft]
+    draft: Callable[[P, str], OutboxDraft]
     restore: Callable[[bytes], P]
     read_results: Callable[[object, int], Sequence[TelemetryResult] | None]
+
+    def damaged(self, entries: Sequence[OutboxEntry]) -> Sequence[OutboxEntry]:
+        """Those whose body is no JSON any more."""
+        if are_json([entry.body for entry in entries]):
+            return ()
+        return [entry for entry in entries if not are_json([entry.body])]
 
 
 def _within(error: InvalidArgumentError, where: str) -> InvalidArgumentError:
@@ -49,14 +55,14 @@ def _interval_results(answer: object, count: int) -> Sequence[TelemetryResult] |
 def intervals(completeness: Completeness, *, strict: bool) -> PointKind[TelemetryPoint]:
     """Points of what was measured in an interval."""
 
-    def draft(point: TelemetryPoint, where: str) -> Draft:
+    def draft(point: TelemetryPoint, where: str) -> OutboxDraft:
         require(point, TelemetryPoint, where)
         try:
             body = encode(point)
         except InvalidArgumentError as error:
             raise _within(error, where) from None
         completeness.check(point, strict=strict, where=where)
-        return Draft(point.device_id, body)
+        return OutboxDraft(point.device_id, body)
 
     return PointKind(
         endpoint="BATTERY",
@@ -93,7 +99,7 @@ def _restore_interval(body: bytes) -> TelemetryPoint:
 def counters(device_field: str) -> PointKind[Mapping[str, object]]:
     """Points whose fields are not documented; one of them tells the device."""
 
-    def draft(point: Mapping[str, object], where: str) -> Draft:
+    def draft(point: Mapping[str, object], where: str) -> OutboxDraft:
         check_mapping(point, field=where)
         if "timestamp" not in point:
             raise InvalidArgumentError("is missing", field=f"{where}.timestamp")
@@ -104,7 +110,7 @@ def counters(device_field: str) -> PointKind[Mapping[str, object]]:
                 "device_field= of the uploader names another field",
                 field=f"{where}.{device_field}",
             )
-        return Draft(device, encode(dict(point)))
+        return OutboxDraft(device, encode(dict(point)))
 
     return PointKind(
         endpoint="BATTERY_COUNTER",

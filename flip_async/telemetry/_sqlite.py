@@ -1,7 +1,7 @@
 """An outbox on disk, in one SQLite file."""
 
+import asyncio
 import json
-import logging
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -9,19 +9,19 @@ from typing import Final, Literal, get_args
 
 import attrs
 
-from flip_async._checks import check_count, check_flag, check_one_of, check_seconds, refuse
+from flip_async._aio._tasks import Signal
+from flip_async._checks import check_count, check_flag, check_one_of, check_seconds
+from flip_async._claim_queue import QueueDepth
 from flip_async._clock import Clock, SystemClock
-from flip_async._sqlite._file import Format, Storage
+from flip_async._sqlite._file import Format, SqliteFile, check_path
+from flip_async._sqlite._leases import SCHEMA as OWNERS
 from flip_async._sqlite._leases import Leases
 from flip_async.errors import (
     ClientClosedError,
     ConfigurationError,
     OutboxFullError,
-    StorageError,
 )
-from flip_async.telemetry._outbox import Depth, Draft, Entry, Kept
-
-logger: Final = logging.getLogger("flip_async.telemetry")
+from flip_async.telemetry._outbox import OutboxDraft, OutboxEntry, PutResult
 
 WhenFull = Literal["wait", "raise"]
 _ROOM_LOOK_S: Final = 0.25
@@ -31,10 +31,10 @@ _PUT_AT_ONCE: Final = 1000
 _FORMAT: Final = Format(
     what="telemetry outbox",
     application_id=0x666C6F62,  # "flob"
-    version=1,
+    version=2,
     schema=(
-        "CREATE TABLE home (origin TEXT NOT NULL, endpoint TEXT NOT NULL)",
-        Leases.SCHEMA,
+        "CREATE TABLE home (origin TEXT NOT NULL, endpoint TEXT NOT NULL, points INTEGER NOT NULL)",
+        OWNERS,
         # AUTOINCREMENT: an id is never given again, so that `flush` knows what came after it.
         """CREATE TABLE points (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -46,6 +46,10 @@ _FORMAT: Final = Format(
         )""",
         "CREATE INDEX waiting ON points (refused, id) WHERE claim IS NULL",
         "CREATE INDEX claimed ON points (claim, device) WHERE claim IS NOT NULL",
+        """CREATE TABLE dead_letters (
+            id INTEGER PRIMARY KEY, device TEXT NOT NULL, body BLOB NOT NULL,
+            accepted_at REAL NOT NULL, reason TEXT NOT NULL
+        )""",
     ),
 )
 
@@ -63,13 +67,19 @@ _TAKE_IN_ORDER: Final = """
     ORDER BY id LIMIT :most
 """
 _SETTLE: Final = "DELETE FROM points WHERE id IN (SELECT value FROM json_each(?))"
-_GIVE_BACK: Final = """
+_RELEASE: Final = """
     UPDATE points SET claim = NULL, refused = max(refused, ?)
-    WHERE id IN (SELECT value FROM json_each(?))
-    AND claim IN (SELECT id FROM claims WHERE owner = ?)
+    WHERE id IN (SELECT value FROM json_each(?)) AND claim = ?
+"""
+_BURY: Final = """
+    INSERT OR REPLACE INTO dead_letters (id, device, body, accepted_at, reason)
+    SELECT id, device, body, accepted_at, ? FROM points WHERE id IN (SELECT value FROM json_each(?))
 """
 _OLDEST: Final = """
     SELECT accepted_at FROM points WHERE claim IS NULL AND refused = ? ORDER BY id LIMIT 1
+"""
+_COUNTS: Final = """
+    SELECT points, (SELECT count(*) FROM points WHERE claim IS NOT NULL) FROM home
 """
 
 
@@ -78,7 +88,9 @@ class SqliteOutbox:
 
     Several processes of one machine may share the file: points are claimed with a lease,
     and what a dead process had claimed is sent by another one when the lease is over. All
-    work on the file is done by a thread of its own.
+    work on the file is done by a thread of its own, which renews the lease too. A file that is
+    deleted, moved or replaced while it is open takes no more points (`StorageError`); those
+    that it had are sent, or reported when the uploader is closed.
 
     Args:
         path: The file; it is made where there is none. Not on a network's file system.
@@ -104,76 +116,92 @@ class SqliteOutbox:
         lease_s: float = 30.0,
         clock: Clock | None = None,
     ) -> None:
-        if not isinstance(path, str | os.PathLike):
-            refuse("path", "a str or an os.PathLike", path)
+        check_path(path)
         check_count(max_points, field="max_points")
         check_seconds(lease_s, field="lease_s")
         check_one_of(when_full, get_args(WhenFull), field="when_full")
         check_flag(survive_power_cut, field="survive_power_cut")
-        self._storage: Final = Storage(path, _FORMAT, survive_power_cut=survive_power_cut)
-        self._leases: Final = Leases("points", lease_s)
+        self._clock: Final = SystemClock() if clock is None else clock
+        self._file: Final = SqliteFile(path, _FORMAT, survive_power_cut=survive_power_cut)
+        self._leases: Final = Leases("points", lease_s, self._clock)
         self._max: Final = max_points
         self._waits: Final = when_full == "wait"
-        self._clock: Final = SystemClock() if clock is None else clock
-        self._depth = Depth()
+        self._depth = QueueDepth()
         self._in_order = False
+        self._was_opened = False
         self._takes_no_more = False
+        self._line: Final = asyncio.Lock()  # those who wait for room; the first looks for all
+        self._room: Final = Signal(self._clock)
 
     @property
     def is_durable(self) -> bool:
-        """Points outlive the process."""
-        return True
+        """Points are on disk, as long as the file is where it was."""
+        return not self._file.is_gone
 
     @property
-    def look_every_s(self) -> float | None:
-        """Often enough to keep the lease."""
-        return min(_LOOK_S, self._leases.lease_s / 3)
+    def renew_every_s(self) -> float:
+        """Others may add and leave points."""
+        return _LOOK_S
 
     @property
-    def depth(self) -> Depth:
-        """How much waits, as of the last look or claim and what was put since."""
+    def depth(self) -> QueueDepth:
+        """How much waits, as of the last look at the file."""
         return self._depth
 
     async def open(self, *, origin: str, endpoint: str, in_order: bool) -> None:
         """Open the file; see `Outbox`."""
-        if self._storage.was_opened:
+        if self._was_opened:
             raise ConfigurationError("this outbox has an uploader already: make another one")
+        self._was_opened = True
         self._in_order = in_order
+        self._file.every(self._leases.lease_s / 3, self._leases.renew)
         try:
-            await self._storage.open()
-            home = await self._storage.run(lambda db: _settle_in(db, origin, endpoint))
-            if home != (origin, endpoint):
+            await self._file.open()
+            found = await self._file.run(lambda db: _settle_in(db, origin, endpoint))
+            if found != (origin, endpoint):
                 raise ConfigurationError(
-                    f"{self._storage.path} holds points for {' '.join(home)}, not for "
-                    f"{origin} {endpoint}: give each a file of its own"
+                    f"{self._file.path} holds points for {found[1]} at {found[0]}, not for "
+                    f"{endpoint} at {origin}: give each a file of its own"
                 )
-            await self.look()
+            await self._file.run(self._leases.sign_in)
+            await self.renew()
         except BaseException:
-            await self._storage.aclose()
+            await self._file.aclose()
             raise
 
-    async def put(self, drafts: Sequence[Draft]) -> Kept:
+    async def put(self, drafts: Sequence[OutboxDraft]) -> PutResult:
         """Keep points; see `Outbox`."""
         now = self._clock.wall()
         rows = [(draft.device, draft.body, now) for draft in drafts[:_PUT_AT_ONCE]]
-        while True:
-            if self._takes_no_more:
-                raise ClientClosedError("this uploader is closed")
-            kept = await self._storage.run(lambda db: _insert(db, rows, self._max))
-            if kept.count:
-                break
-            self._depth = attrs.evolve(self._depth, is_full=True)
+        # Those who come while others wait for room stand behind them.
+        kept = PutResult(0, 0, is_full=True) if self._line.locked() else await self._insert(rows)
+        if not kept.count:
             if not self._waits:
-                raise OutboxFullError(f"{self._storage.path} holds {self._max:,} points")
-            await self._clock.sleep(_ROOM_LOOK_S)
-        self._depth = Depth(
-            self._depth.waiting + kept.count,
-            self._depth.oldest_at or now,
+                raise OutboxFullError(f"{self._file.path} holds {self._max:,} points")
+            kept = await self._insert_when_there_is_room(rows)
+        self._depth = attrs.evolve(
+            self._depth,
+            waiting=self._depth.waiting + kept.count,
+            oldest_at=self._depth.oldest_at or now,
             is_full=kept.is_full,
         )
         return kept
 
-    def put_nowait(self, draft: Draft) -> Kept:
+    async def _insert(self, rows: Sequence[tuple[str, bytes, float]]) -> PutResult:
+        if self._takes_no_more:
+            raise ClientClosedError("this uploader is closed")
+        return await self._file.run(lambda db: _insert(db, rows, self._max), takes_in=True)
+
+    async def _insert_when_there_is_room(
+        self, rows: Sequence[tuple[str, bytes, float]]
+    ) -> PutResult:
+        async with self._line:
+            while not (kept := await self._insert(rows)).count:
+                self._depth = attrs.evolve(self._depth, is_full=True)
+                await self._room.wait(_ROOM_LOOK_S)  # another process may make some
+            return kept
+
+    def put_nowait(self, draft: OutboxDraft) -> PutResult:
         """A point is safe when it is on disk, which takes time.
 
         Raises:
@@ -186,107 +214,114 @@ class SqliteOutbox:
     def stop_taking(self) -> None:
         """Take no more points; see `Outbox`."""
         self._takes_no_more = True
+        self._room.wake()
 
-    async def claim(self, most: int) -> Sequence[Entry]:
+    async def claim(self, most: int) -> Sequence[OutboxEntry]:
         """Take points to send; see `Outbox`."""
-        entries, oldest_at = await self._storage.run(lambda db: self._claim(db, most))
+        entries, oldest_at = await self._file.run(lambda db: self._claim(db, most))
         # Answers come in the order of the commits, so this count stays true.
         left = max(0, self._depth.waiting - len(entries))
         left = 0 if oldest_at is None else max(1, left)
-        self._depth = Depth(left, oldest_at, self._depth.is_full)
+        self._depth = attrs.evolve(self._depth, waiting=left, oldest_at=oldest_at)
         return entries
 
-    def _claim(self, db: sqlite3.Connection, most: int) -> tuple[list[Entry], float | None]:
-        now = self._clock.wall()
-        self._leases.free_what_others_left(db, now)
+    def _claim(self, db: sqlite3.Connection, most: int) -> tuple[list[OutboxEntry], float | None]:
         refused, fresh = self._take(db, 1, most), self._take(db, 0, most)
         share = min(len(refused), max(most // 2, most - len(fresh)))
         entries = fresh[: most - share] + refused[:share]
-        self._leases.take(db, [entry.id for entry in entries], now)
+        self._leases.take(db, [entry.id for entry in entries])
         return entries, _oldest_at(db)
 
-    def _take(self, db: sqlite3.Connection, refused: int, most: int) -> list[Entry]:
+    def _take(self, db: sqlite3.Connection, refused: int, most: int) -> list[OutboxEntry]:
         query = _TAKE_IN_ORDER if self._in_order else _TAKE
         rows = db.execute(query, {"refused": refused, "most": most})
         return [
-            Entry(row_id, device, body, accepted_at, was_refused == 1)
+            OutboxEntry(row_id, device, body, accepted_at, was_refused == 1)
             for row_id, device, body, accepted_at, was_refused in rows
         ]
 
-    async def settle(self, ids: Sequence[int]) -> None:
+    async def settle(self, entries: Sequence[OutboxEntry]) -> None:
         """Forget points; see `Outbox`."""
-        await self._storage.run(lambda db: self._settle(db, json.dumps(list(ids))))
-
-    def _settle(self, db: sqlite3.Connection, ids: str) -> None:
+        ids = _ids(entries)
         # Also what another process has claimed since: it is sent, and need not be twice.
-        db.execute(_SETTLE, (ids,))
-        self._leases.end_empty(db)
+        await self._file.run(lambda db: _forget(db, ids))
+        self._room.wake()
 
-    async def give_back(self, ids: Sequence[int], *, refused: bool) -> None:
+    async def release(self, entries: Sequence[OutboxEntry], *, was_refused: bool = False) -> None:
         """Let points wait again; see `Outbox`."""
-        given = await self._storage.run(
-            lambda db: self._give_back(db, json.dumps(list(ids)), refused)
-        )
+        row = (int(was_refused), _ids(entries), self._leases.owner)
+        released = await self._file.run(lambda db: db.execute(_RELEASE, row).rowcount)
+        oldest_at = min((entry.accepted_at for entry in entries), default=None)
         self._depth = attrs.evolve(
             self._depth,
-            waiting=self._depth.waiting + given,
-            oldest_at=self._depth.oldest_at or self._clock.wall(),
+            waiting=self._depth.waiting + released,
+            oldest_at=self._depth.oldest_at or oldest_at,
         )
 
-    def _give_back(self, db: sqlite3.Connection, ids: str, refused: bool) -> int:
-        given = db.execute(_GIVE_BACK, (int(refused), ids, self._leases.owner)).rowcount
-        self._leases.end_empty(db)
-        return given
+    async def dead_letter(self, entries: Sequence[OutboxEntry], reason: str) -> None:
+        """Put points where they stay, in the table `dead_letters`; see `Outbox`."""
+        ids = _ids(entries)
 
-    async def look(self) -> int | None:
-        """Count what waits, and renew the lease of what is being sent; see `Outbox`."""
-        first_id, self._depth = await self._storage.run(self._look)
-        return first_id
+        def bury(db: sqlite3.Connection) -> None:
+            db.execute(_BURY, (reason, ids))
+            _forget(db, ids)
 
-    def _look(self, db: sqlite3.Connection) -> tuple[int | None, Depth]:
-        now = self._clock.wall()
-        self._leases.renew(db, now)
-        self._leases.free_what_others_left(db, now)
-        (waiting,) = db.execute("SELECT count(*) FROM points WHERE claim IS NULL").fetchone()
+        await self._file.run(bury)
+
+    async def renew(self) -> QueueDepth:
+        """Find out what is there, and free what dead processes left; see `Outbox`."""
+        depth = await self._file.run(self._renew)
+        self._depth = attrs.evolve(depth, is_full=depth.is_full and self._line.locked())
+        return self._depth
+
+    def _renew(self, db: sqlite3.Connection) -> QueueDepth:
+        self._leases.free_what_others_left(db)
+        points, claimed = db.execute(_COUNTS).fetchone()
         (first_id,) = db.execute("SELECT min(id) FROM points").fetchone()
-        return first_id, Depth(waiting, _oldest_at(db))
+        return QueueDepth(
+            waiting=points - claimed,
+            oldest_at=_oldest_at(db),
+            first_id=first_id,
+            is_full=points >= self._max,
+        )
 
     async def aclose(self) -> None:
         """Let claimed points wait again, for others, and close the file."""
-        try:
-            await self._storage.run(self._leases.let_go)
-        except StorageError as error:
-            logger.warning("the claims in an outbox stay until their lease ends: %s", error)
-        await self._storage.aclose()
+        await self._file.aclose(last=self._leases.sign_out)
+
+
+def _ids(entries: Sequence[OutboxEntry]) -> str:
+    return json.dumps([entry.id for entry in entries])
 
 
 def _settle_in(db: sqlite3.Connection, origin: str, endpoint: str) -> tuple[str, str]:
     """Whose points the file is for; a new one is for these."""
     found: tuple[str, str] | None = db.execute("SELECT origin, endpoint FROM home").fetchone()
     if found is None:
-        db.execute("INSERT INTO home VALUES (?, ?)", (origin, endpoint))
+        db.execute("INSERT INTO home VALUES (?, ?, 0)", (origin, endpoint))
         return origin, endpoint
     return found
 
 
-def _insert(db: sqlite3.Connection, rows: Sequence[tuple[str, bytes, float]], most: int) -> Kept:
+def _insert(
+    db: sqlite3.Connection, rows: Sequence[tuple[str, bytes, float]], most: int
+) -> PutResult:
     """Insert as many points as there is room for."""
-    first_id, last_id = db.execute(
-        "SELECT (SELECT min(id) FROM points), (SELECT max(id) FROM points)"
-    ).fetchone()
-    # The ids tell at once that there is room, as nearly always; else the points are counted.
-    if first_id is not None and last_id - first_id + 1 + len(rows) > most:
-        (count,) = db.execute("SELECT count(*) FROM points").fetchone()
-        room = max(0, most - count)
-    else:
-        room = most
-    if not room:
-        return Kept(0, 0, is_full=True)
+    (points,) = db.execute("SELECT points FROM home").fetchone()
+    room = most - points
+    if room <= 0:
+        return PutResult(0, 0, is_full=True)
     is_full = room <= len(rows)
     rows = rows[:room]
     db.executemany("INSERT INTO points (device, body, accepted_at) VALUES (?, ?, ?)", rows)
-    last_id = db.execute("SELECT last_insert_rowid()").fetchone()[0]
-    return Kept(len(rows), last_id, is_full)
+    db.execute("UPDATE home SET points = points + ?", (len(rows),))
+    last_id = db.execute("SELECT max(id) FROM points").fetchone()[0]
+    return PutResult(len(rows), last_id, is_full)
+
+
+def _forget(db: sqlite3.Connection, ids: str) -> None:
+    gone = db.execute(_SETTLE, (ids,)).rowcount
+    db.execute("UPDATE home SET points = points - ?", (gone,))
 
 
 def _oldest_at(db: sqlite3.Connection) -> float | None:

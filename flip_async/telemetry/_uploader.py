@@ -1,17 +1,25 @@
 """Points in, batches out."""
 
 import asyncio
+import inspect
 import logging
 import warnings
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Final, Generic, Literal, Self, TypeVar
 
+import anyio
 import attrs
 
-from flip_async._aio._callbacks import notify
 from flip_async._aio._shutdown import GracefulShutdown
-from flip_async._checks import check_callback, check_count, check_seconds, check_seconds_or_none
+from flip_async._aio._tasks import Signal, within
+from flip_async._checks import (
+    check_callback,
+    check_count,
+    check_seconds,
+    check_seconds_or_none,
+    refuse,
+)
 from flip_async._clock import Clock
 from flip_async.errors import (
     ClientClosedError,
@@ -21,21 +29,20 @@ from flip_async.errors import (
     UndeliveredTelemetryError,
 )
 from flip_async.models.telemetry import LARGEST_BATCH, TelemetryResult
-from flip_async.telemetry._batcher import Batching
-from flip_async.telemetry._circuit_breaker import Gate
-from flip_async.telemetry._delivery import Post, Send, Tally
-from flip_async.telemetry._outbox import Draft, Kept, Outbox
+from flip_async.telemetry._batcher import Batcher
+from flip_async.telemetry._circuit_breaker import CircuitBreaker
+from flip_async.telemetry._delivery import Post, Send
+from flip_async.telemetry._memory import MemoryOutbox
+from flip_async.telemetry._outbox import Outbox, OutboxDraft, OutboxEntry, PutResult
 from flip_async.telemetry._points import PointKind
-from flip_async.telemetry._worker import Pump
+from flip_async.telemetry._settlement import OnRejected, OnUndelivered, PointOutcome, Settlement
+from flip_async.telemetry._worker import TelemetryWorker
 
 P = TypeVar("P")
-OnRejected = Callable[[P, str], Awaitable[None] | None]
-OnUndelivered = Callable[[Sequence[P], FlipError], Awaitable[None] | None]
 
 logger: Final = logging.getLogger("flip_async.telemetry")
 
 _LOOK_WHILE_FLUSHING_S: Final = 0.25
-_POINTS_KEPT: Final = 100_000
 _POINTS_IN_A_ROW: Final = 200  # then others may run: about a millisecond
 State = Literal["new", "open", "closing", "closed"]
 
@@ -45,16 +52,19 @@ class UploaderStats:
     """What an uploader does at this moment, and has done since it was opened.
 
     Attributes:
+        accepted: Points that were added.
         queued: Points that wait; of a shared outbox, as of the last look.
         in_flight: Points that are being sent.
         sent: Points that Flip accepted.
         rejected: Points that Flip refused.
-        undelivered: Points of which nobody knows what became of them.
+        undelivered: Points that were given up: told to `on_undelivered`, or in the error at the
+            end.
         retried: Points that were sent again, each time counted.
         oldest_age_s: How long the oldest point waits, in seconds; `None` without one.
-        blocked_by: What holds everything up, if something does.
+        blocked_by: What holds everything up, if something does: Flip, or the outbox.
     """
 
+    accepted: int
     queued: int
     in_flight: int
     sent: int
@@ -82,6 +92,8 @@ class UploaderOptions(Generic[P]):
         check_seconds(self.close_timeout_s, field="close_timeout_s")
         for name in ("on_rejected", "on_undelivered", "retry_point"):
             check_callback(getattr(self, name), field=name)
+        if inspect.iscoroutinefunction(self.retry_point):
+            refuse("retry_point", "a function that is not async", self.retry_point)
 
 
 class TelemetryUploader(Generic[P]):
@@ -112,26 +124,23 @@ class TelemetryUploader(Generic[P]):
         self._outbox: Final = outbox
         self._options: Final = options
         self._clock: Final = clock
-        self._gate: Final = Gate(clock)
-        self._tally: Final = Tally()
+        self._breaker: Final = CircuitBreaker()
+        self._settlement: Final = Settlement(
+            kind.restore, on_rejected=options.on_rejected, on_undelivered=options.on_undelivered
+        )
         post = Post(
             kind=kind,
             send=send,
             outbox=outbox,
-            gate=self._gate,
+            breaker=self._breaker,
+            may_send=Signal(clock),
             clock=clock,
-            tally=self._tally,
-            on_rejected=self._tell_rejected,
-            on_undelivered=self._tell_undelivered,
+            settlement=self._settlement,
             retry_point=options.retry_point,
         )
-        batching = Batching(
-            max_delay_s=options.max_delay_s,
-            concurrency=options.concurrency,
-            look_every_s=outbox.look_every_s,
-        )
-        self._pump: Final = Pump(post, batching)
-        self._unreported: Final[list[P]] = []  # nobody listens: for the error at the end
+        batcher = Batcher(max_delay_s=options.max_delay_s, concurrency=options.concurrency)
+        self._worker: Final = TelemetryWorker(post, batcher)
+        self._closed: asyncio.Future[None] | None = None
         self._state = "new"
         self._last_id = 0
         self._since_yield = 0
@@ -166,12 +175,7 @@ class TelemetryUploader(Generic[P]):
             FlipError: As of `add`; a note tells how many were accepted before.
         """
         self._check_open()
-        drafts: list[Draft] = []
-        for index, point in enumerate(points):
-            drafts.append(self._kind.draft(point, f"points[{index}]"))
-            if len(drafts) % _POINTS_IN_A_ROW == 0:
-                await asyncio.sleep(0)
-        await self._put(drafts)
+        await self._put(await self._drafts(points))
 
     def add_nowait(self, point: P) -> None:
         """Accept a point at once, from code that cannot wait.
@@ -188,7 +192,57 @@ class TelemetryUploader(Generic[P]):
         self._check_open()
         self._accepted(self._outbox.put_nowait(self._kind.draft(point, "point")))
 
-    async def _put(self, drafts: Sequence[Draft]) -> None:
+    async def deliver(self, points: Iterable[P]) -> Sequence[PointOutcome]:
+        """Accept points, and wait until each is settled.
+
+        Where this is cancelled, those that were accepted are sent all the same. Closing the
+        uploader ends it: what is not sent then is `undelivered`.
+
+        Args:
+            points: What was measured; all of them are checked before the first is accepted.
+
+        Returns:
+            What became of each point, in the same order.
+
+        Raises:
+            ConfigurationError: The outbox is shared with others, who may send them.
+            FlipError: As of `add_many`.
+        """
+        self._check_open()
+        if not isinstance(self._outbox, MemoryOutbox):
+            raise ConfigurationError(
+                "deliver needs a MemoryOutbox: points in another one may be sent by others"
+            )
+        drafts = await self._drafts(points)
+        ids: list[int] = []
+        try:
+            await self._put(drafts, ids)
+            self._worker.flushing += 1
+            self._worker.hurry()
+            try:
+                return await self._outcomes(ids)
+            finally:
+                self._worker.flushing -= 1
+        finally:
+            self._settlement.unwatch(ids)
+
+    async def _outcomes(self, ids: Sequence[int]) -> Sequence[PointOutcome]:
+        left = list(ids)
+        while left := [i for i in left if self._settlement.outcome(i) is None]:
+            if self._state == "closed":
+                raise ClientClosedError("this uploader was closed")
+            await self._worker.wait_for_progress(None)
+        return [outcome for i in ids if (outcome := self._settlement.outcome(i)) is not None]
+
+    async def _drafts(self, points: Iterable[P]) -> Sequence[OutboxDraft]:
+        drafts: list[OutboxDraft] = []
+        for index, point in enumerate(points):
+            drafts.append(self._kind.draft(point, f"points[{index}]"))
+            if len(drafts) % _POINTS_IN_A_ROW == 0:
+                await asyncio.sleep(0)
+        return drafts
+
+    async def _put(self, drafts: Sequence[OutboxDraft], ids: list[int] | None = None) -> None:
         begin = 0
         while begin < len(drafts):
             try:
@@ -198,6 +252,10 @@ class TelemetryUploader(Generic[P]):
                     error.add_note(f"the first {begin} points were accepted")
                 raise
             begin += kept.count
+            if ids is not None:
+                taken = range(kept.last_id - kept.count + 1, kept.last_id + 1)
+                ids.extend(taken)
+                self._settlement.watch(taken)
             self._accepted(kept)
             self._since_yield += kept.count
             if self._since_yield >= _POINTS_IN_A_ROW:
@@ -205,45 +263,39 @@ class TelemetryUploader(Generic[P]):
                 self._since_yield = 0
                 await asyncio.sleep(0)
 
-    def _accepted(self, kept: Kept) -> None:
-        self._last_id = max(self._last_id, kept.last_id)
-        self._pump.accepted(kept)
+    def _accepted(self, put: PutResult) -> None:
+        self._last_id = max(self._last_id, put.last_id)
+        self._settlement.takes(put)
+        self._worker.accepted(put)
 
     def _check_open(self) -> None:
-        if self._pump.failure is not None:
-            raise self._why_it_stopped()
+        if self._worker.closed is not None:
+            raise self._worker.closed.again()
         if self._state == "new":
             raise ConfigurationError("use the uploader with `async with`")
         if self._state != "open":
             raise ClientClosedError("this uploader is closed: make another one")
-
-    def _why_it_stopped(self) -> Exception:
-        failure = self._pump.failure
-        if isinstance(failure, FlipError):
-            return failure.again()
-        error = RuntimeError("the uploader stopped: see the cause")
-        error.__cause__ = failure
-        return error
 
     # What it does
 
     @property
     def stats(self) -> UploaderStats:
         """What it does at this moment, and has done."""
-        depth = self._outbox.depth
-        deliveries = [sending for sending in self._pump.deliveries.values() if sending.left]
+        depth, settled = self._outbox.depth, self._settlement
+        deliveries = [delivery for delivery in self._worker.deliveries.values() if delivery.left]
         began_at = [delivery.oldest_at for delivery in deliveries]
         if depth.oldest_at is not None:
             began_at.append(depth.oldest_at)
         return UploaderStats(
+            accepted=settled.accepted,
             queued=depth.waiting,
-            in_flight=sum(delivery.left for delivery in deliveries),
-            sent=self._tally.sent,
-            rejected=self._tally.rejected,
-            undelivered=self._tally.undelivered,
-            retried=self._tally.retried,
+            in_flight=sum(len(delivery.left) for delivery in deliveries),
+            sent=settled.sent,
+            rejected=settled.rejected,
+            undelivered=settled.undelivered,
+            retried=settled.retried,
             oldest_age_s=max(0.0, self._clock.wall() - min(began_at)) if began_at else None,
-            blocked_by=self._gate.blocked_by,
+            blocked_by=self._breaker.blocked_by or self._worker.trouble,
         )
 
     async def flush(self, *, timeout_s: float | None = None) -> None:
@@ -264,47 +316,39 @@ class TelemetryUploader(Generic[P]):
         await self._flush(self._last_id or None, timeout_s)
 
     async def _flush(self, last_id: int | None, timeout_s: float | None) -> None:
+        # A scope, since the outbox may wait for a file much longer [B11].
+        with within(timeout_s, self._clock) as limit:
+            await self._until_sent(last_id, timeout_s)
+        if limit.cancelled_caught:
+            raise self._too_late(timeout_s)
+
+    async def _until_sent(self, last_id: int | None, timeout_s: float | None) -> None:
         end_s = None if timeout_s is None else self._clock.monotonic() + timeout_s
-        self._pump.flushing += 1
-        self._pump.hurry()
+        self._worker.flushing += 1
+        self._worker.hurry()
         try:
-            while (first_id := await self._outbox.look()) is not None:
-                if last_id is not None and first_id > last_id:
+            while self._state != "closed":
+                first_id = (await self._outbox.renew()).first_id
+                if first_id is None or (last_id is not None and first_id > last_id):
                     return
-                if self._pump.failure is not None:
-                    raise self._why_it_stopped()
+                if self._worker.closed is not None:
+                    raise self._worker.closed.again()
                 left_s = None if end_s is None else end_s - self._clock.monotonic()
                 if left_s is not None and left_s <= 0:
                     raise self._too_late(timeout_s)
-                if self._outbox.look_every_s is not None:  # another process may send them
+                if self._outbox.renew_every_s is not None:  # another process may send them
                     left_s = min(_LOOK_WHILE_FLUSHING_S, left_s or _LOOK_WHILE_FLUSHING_S)
-                await self._pump.wait_for_progress(left_s)
+                await self._worker.wait_for_progress(left_s)
         finally:
-            self._pump.flushing -= 1
+            self._worker.flushing -= 1
+        raise ClientClosedError("this uploader was closed before all points were sent")
 
     def _too_late(self, timeout_s: float | None) -> DeadlineError:
-        blocked_by = self._gate.blocked_by
+        blocked_by = self._breaker.blocked_by or self._worker.trouble
         why = "" if blocked_by is None else f"; what holds them up: {blocked_by}"
-        error = DeadlineError(f"not all points were sent within {timeout_s:g} s{why}")
+        error = DeadlineError(f"not all points were sent within {timeout_s or 0:g} s{why}")
         error.__cause__ = blocked_by
         return error
-
-    # What the user is told
-
-    async def _tell_rejected(self, rejected: Sequence[tuple[P, str]]) -> None:
-        on_rejected = self._options.on_rejected
-        if on_rejected is None:
-            text = "%d points were rejected, the first of them: %s"
-            logger.warning(text, len(rejected), rejected[0][1])
-            return
-        for point, why in rejected:
-            await notify(logger, on_rejected, point, why)
-
-    async def _tell_undelivered(self, points: Sequence[P], error: FlipError) -> None:
-        logger.error("%d points are given up: %s", len(points), error)
-        self._unreported.extend(points[: _POINTS_KEPT - len(self._unreported)])
-        if self._options.on_undelivered is not None:
-            await notify(logger, self._options.on_undelivered, points, error)
 
     # Life
 
@@ -315,7 +359,7 @@ class TelemetryUploader(Generic[P]):
             origin=self._origin, endpoint=self._kind.endpoint, in_order=self._kind.in_order
         )
         self._state = "open"
-        self._pump.start()
+        self._worker.start()
         return self
 
     async def __aexit__(
@@ -329,24 +373,39 @@ class TelemetryUploader(Generic[P]):
     async def aclose(self) -> None:
         """Send what is left within `close_timeout_s`, report the rest, and stop.
 
+        A second call waits for the first.
+
         Raises:
             UndeliveredTelemetryError: Points could not be sent, and no disk keeps them.
         """
         await self._close(None)
 
     async def _close(self, body_error: BaseException | None) -> None:
+        if self._closed is not None:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([self._closed])
+            return
         if self._state != "open":
             return
         self._state = "closing"
+        self._closed = asyncio.get_running_loop().create_future()
         last = GracefulShutdown(is_cancelled_already=isinstance(body_error, asyncio.CancelledError))
+        try:
+            await self._end(last)
+        finally:
+            self._state = "closed"
+            self._closed.set_result(None)
+            self._worker.wake_all()  # those who flush
+        self._raise(last.cancelled or body_error, is_new=last.cancelled is not None)
+
+    async def _end(self, last: GracefulShutdown) -> None:
         await last.until_done(self._drain())
         self._outbox.stop_taking()  # else whoever waits for room would add after the report
-        await last.until_ended(self._pump.stop())
+        await last.until_ended(self._worker.stop())
+        await last.until_done(self._worker.give_back())
         if not self._outbox.is_durable:
-            await self._report_what_is_left()
+            await last.until_done(self._report_what_is_left())
         await last.until_done(self._outbox.aclose())
-        self._state = "closed"
-        self._raise(last.cancelled or body_error, is_new=last.cancelled is not None)
 
     def _raise(self, leaving_with: BaseException | None, *, is_new: bool) -> None:
         """End with what the caller has to know."""
@@ -359,37 +418,32 @@ class TelemetryUploader(Generic[P]):
                 raise leaving_with
         elif error is not None:
             raise error
-        elif self._pump.failure is not None:
-            raise self._why_it_stopped()
 
     def _undelivered(self) -> UndeliveredTelemetryError | None:
-        if not self._unreported:
+        count = self._settlement.given_up
+        if not count:
             return None
         error = UndeliveredTelemetryError(
-            f"{len(self._unreported)} accepted points could not be sent",
-            points=tuple(self._unreported),
+            f"{count} accepted points could not be sent", points=self._settlement.kept()
         )
-        error.__cause__ = self._pump.failure or self._gate.blocked_by
+        error.__cause__ = self._worker.closed or self._breaker.blocked_by
         return error
 
     async def _drain(self) -> None:
         try:
             await self._flush(self._last_id, self._options.close_timeout_s)
-        except (FlipError, RuntimeError) as error:
-            logger.warning("on closing: %s", error)
+        except Exception as error:  # the outbox may be a user's
+            logger.warning("on closing: %s: %s", type(error).__name__, error)
 
     async def _report_what_is_left(self) -> None:
-        left: list[P] = []
+        left: list[OutboxEntry] = []
         while entries := await self._outbox.claim(LARGEST_BATCH):
-            left += [self._kind.restore(entry.body) for entry in entries]
-            await self._outbox.settle([entry.id for entry in entries])
+            left += entries
+            await self._outbox.settle(entries)
         if left:
-            self._tally.undelivered += len(left)
-            failure = self._pump.failure
-            error = failure if isinstance(failure, FlipError) else None
-            await self._tell_undelivered(
-                left, error or self._too_late(self._options.close_timeout_s)
-            )
+            error = self._worker.closed or self._too_late(self._options.close_timeout_s)
+            self._settlement.has_given_up(left, error)
+            await self._settlement.tell_given_up(left, error)
 
     def __repr__(self) -> str:
         return f"<TelemetryUploader {self._kind.endpoint} {self._origin} {self._state}>"

@@ -19,6 +19,21 @@ from flip_async.errors import (
 _PLACE: Final = re.compile(r"(?:body\.)?telemetry\.(?P<place>[0-9]{1,6})(?:\.(?P<field>.*))?$")
 
 
+class OddAnswerError(FlipError):
+    """An answer that says nothing of the points that were sent."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"the answer does not have one status for each of {count} points")
+
+
+class BugError(FlipError):
+    """Sending failed with something that is no error of HTTP."""
+
+    def __init__(self, bug: Exception) -> None:
+        super().__init__(f"sending failed with {type(bug).__name__}, which is no error of HTTP")
+        self.__cause__ = bug
+
+
 class Verdict(enum.Enum):
     """What to do after a request that failed."""
 
@@ -45,9 +60,9 @@ def judge(error: FlipError) -> Verdict:
             return Verdict.PART
         case StatusError() if error.status_code == 413:
             return Verdict.PART
-        case RateLimitError() | ServerError() | TransportError():
+        case RateLimitError() | ServerError() | TransportError() | BugError():
             return Verdict.BACK_OFF
-        case DecodeError():
+        case DecodeError() | OddAnswerError():
             return Verdict.ODD
         case ClientClosedError():
             return Verdict.CLOSED

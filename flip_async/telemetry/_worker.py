@@ -1,61 +1,73 @@
-"""Takes batches out of an outbox when they are due, and sees them through."""
+"""Takes batches out of an outbox when they are due, and sees them through.
+
+One task decides: it waits until a batch is due or the outbox wants to be looked at, claims, and
+starts a delivery, which is a task of its own. A delivery that ends otherwise than well, or that
+was cancelled before its first step, leaves its points in `_unfinished`: here they are given back,
+by whoever took them, and never by the delivery itself.
+"""
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Final, Generic, TypeVar
+
+import anyio
 
 from flip_async._aio._callbacks import run_user_code
 from flip_async._aio._tasks import Signal, detached
 from flip_async._clock import Clock
-from flip_async.errors import StorageError
+from flip_async.errors import ClientClosedError, FlipError, StorageError
 from flip_async.models.telemetry import LARGEST_BATCH
-from flip_async.telemetry._batcher import Batching, Look, Rest, Scene, Take
+from flip_async.telemetry._batcher import Batcher
 from flip_async.telemetry._delivery import Delivery, Post
-from flip_async.telemetry._outbox import Kept
+from flip_async.telemetry._outbox import OutboxEntry, PutResult
+from flip_async.telemetry._verdict import BugError, Verdict
 
 P = TypeVar("P")
 
 logger: Final = logging.getLogger("flip_async.telemetry")
 
 _STORE_S: Final = 1.0
+_GIVE_BACK_S: Final = 2.0
 
 
-class Pump(Generic[P]):
+class TelemetryWorker(Generic[P]):
     """One task that decides, and one for each batch that is being sent.
 
+    Only its event loop touches it. `deliveries` has what runs, `_unfinished` what has ended and
+    holds points still.
+
     Attributes:
-        failure: Why it stopped: the client is closed, or there is a bug.
+        closed: The client is closed, and no point will pass any more.
+        trouble: Why the outbox cannot be used at this moment.
         deliveries: What is being sent.
         flushing: How many wait for all points to be sent.
     """
 
-    def __init__(self, post: Post[P], batching: Batching) -> None:
-        self.failure: BaseException | None = None
+    def __init__(self, post: Post[P], batcher: Batcher) -> None:
+        self.closed: ClientClosedError | None = None
+        self.trouble: FlipError | None = None
         self.deliveries: Final[dict[asyncio.Task[None], Delivery[P]]] = {}
         self.flushing = 0
         self._post: Final = post
         self._clock: Final[Clock] = post.clock
-        self._batching: Final = batching
-        self._worker: asyncio.Task[None] | None = None
+        self._batcher: Final = batcher
+        self._unfinished: Final[list[Delivery[P]]] = []
+        self._task: asyncio.Task[None] | None = None
         self._wake: Final = Signal(post.clock)
         self._progress: Final = Signal(post.clock)
         self._sleeps_idly = False
-        self._was_in_vain = False
-        self._waiting = 0  # as of the last decision, and what came since
-        self._looked_at = 0.0
+        self._renew_at_s = 0.0
 
     def start(self) -> None:
         """Begin to work, in the running event loop."""
-        self._looked_at = self._clock.monotonic()
-        self._worker = detached(self._work())
-        self._worker.add_done_callback(self._ended)
+        self._task = detached(self._work())
 
-    def accepted(self, kept: Kept) -> None:
+    def accepted(self, put: PutResult) -> None:
         """There are more points than before."""
-        self._was_in_vain = False
-        self._waiting += kept.count
+        self._batcher.arrived(put.count, now_s=self._clock.monotonic())
         # It need not look at every point: it knows when the first of them is due.
-        if self._sleeps_idly or self.flushing or kept.is_full or self._waiting >= LARGEST_BATCH:
+        if self._sleeps_idly or self.flushing or put.is_full or self._batcher.has_a_batch:
             self._wake.set()
 
     def hurry(self) -> None:
@@ -67,15 +79,27 @@ class Pump(Generic[P]):
         await self._progress.wait(most_s)
 
     def stop(self) -> list[asyncio.Task[None]]:
-        """Stop; batches that are being sent give their points back.
+        """Stop; what its deliveries hold is given back by `give_back`.
 
         Returns:
             The tasks that are about to end.
         """
-        tasks = [*([self._worker] if self._worker else []), *self.deliveries]
+        tasks = [*([self._task] if self._task else []), *self.deliveries]
         for task in tasks:
             task.cancel()
         return tasks
+
+    async def give_back(self) -> None:
+        """Let go of what is claimed still, after the tasks have ended."""
+        with anyio.move_on_after(_GIVE_BACK_S):
+            try:
+                await self._finish()
+            except Exception:  # the outbox may be a user's; closing it ends the claims too
+                logger.exception("points are given back by closing the outbox")
+
+    def wake_all(self) -> None:
+        """Wake those who wait for progress: it is over."""
+        self._progress.wake()
 
     # The task that decides
 
@@ -83,70 +107,105 @@ class Pump(Generic[P]):
         while True:
             try:
                 await run_user_code(self._round)
+                self.trouble = None
                 continue
             except StorageError as error:
+                self.trouble = error
                 logger.error("the outbox cannot be used, again in %g s: %s", _STORE_S, error)
-            except Exception:
+            except Exception as error:
                 # The outbox may be a user's: what it raises once must not end this [B3].
+                self.trouble = StorageError(f"the outbox failed with {type(error).__name__}")
+                self.trouble.__cause__ = error
                 logger.exception("the outbox cannot be used, again in %g s", _STORE_S)
-            self._was_in_vain = False
+            self._batcher.changed()
             await self._clock.sleep(_STORE_S)
 
     async def _round(self) -> None:
-        scene = self._scene()
-        self._waiting = scene.waiting
-        match self._batching.decide(scene):
-            case Take():
-                await self._take()
-            case Look():
-                await self._look()
-            case Rest(for_s):
-                await self._rest(for_s, idly=not scene.waiting or scene.was_in_vain)
-
-    def _scene(self) -> Scene:
+        await self._finish()
+        if self._until_renewal_s() == 0.0:
+            await self._renew()
         depth = self._post.outbox.depth
-        now = self._clock.now()
-        return Scene(
-            waiting=depth.waiting,
-            oldest_age_s=0.0 if depth.oldest_at is None else now.wall_s - depth.oldest_at,
+        now_s = self._clock.monotonic()
+        due_s = self._batcher.due_in_s(
+            now_s=now_s,
             sending=len(self.deliveries),
-            held_for_s=self._post.gate.holds_for_s,
+            held_for_s=self._post.breaker.held_for_s(now_s),
             is_urgent=self.flushing > 0 or depth.is_full,
-            was_in_vain=self._was_in_vain,
-            since_look_s=now.monotonic_s - self._looked_at,
         )
+        if due_s == 0.0:
+            await self._take()
+        else:
+            await self._rest(due_s)
 
-    async def _look(self) -> None:
-        self._looked_at = self._clock.monotonic()
-        await self._post.outbox.look()
-        self._was_in_vain = False
+    async def _finish(self) -> None:
+        while self._unfinished:
+            delivery = self._unfinished[-1]
+            if delivery.settled:
+                await self._post.outbox.settle(list(delivery.settled.values()))
+                delivery.settled.clear()
+            if delivery.left:
+                await self._post.outbox.release(list(delivery.left.values()))
+                delivery.left.clear()
+            self._unfinished.remove(delivery)
+            self._looked(anew=True)
+
+    def _until_renewal_s(self) -> float | None:
+        if self._post.outbox.renew_every_s is None:
+            return None
+        return max(0.0, self._renew_at_s - self._clock.monotonic())
+
+    async def _renew(self) -> None:
+        await self._post.outbox.renew()
+        self._renew_at_s = self._clock.monotonic() + (self._post.outbox.renew_every_s or 0.0)
+        self._looked()
 
     async def _take(self) -> None:
-        self._was_in_vain = True  # before: something may be added meanwhile
         entries = await self._post.outbox.claim(LARGEST_BATCH)
+        self._looked(anew=True)
         if not entries:
+            self._batcher.found_nothing()
             return
-        self._was_in_vain = False
+        self._begin(entries)
+
+    def _begin(self, entries: Sequence[OutboxEntry]) -> None:
         delivery = Delivery(entries, self._post)
         task = detached(delivery.run())
         self.deliveries[task] = delivery
         task.add_done_callback(self._ended)
 
-    async def _rest(self, for_s: float | None, *, idly: bool) -> None:
+    def _looked(self, *, anew: bool = False) -> None:
+        depth, now = self._post.outbox.depth, self._clock.now()
+        age_s = 0.0 if depth.oldest_at is None else now.wall_s - depth.oldest_at
+        self._batcher.looked(depth.waiting, age_s=age_s, now_s=now.monotonic_s, anew=anew)
+
+    async def _rest(self, due_s: float | None) -> None:
+        renewal_s = self._until_renewal_s()
+        waits_s = [seconds for seconds in (due_s, renewal_s) if seconds is not None]
         self._wake.clear()
-        self._sleeps_idly = idly
+        self._sleeps_idly = due_s is None
         try:
-            await self._wake.wait(for_s)
+            await self._wake.wait(min(waits_s, default=None))
         finally:
             self._sleeps_idly = False
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self.deliveries.pop(task, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # The client is closed, or there is a bug: no other batch would fare better.
-            self.failure = self.failure or error
+        delivery = self.deliveries.pop(task)
+        if delivery.left or delivery.settled:
+            self._unfinished.append(delivery)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, ClientClosedError):
+            # No other batch would fare better.
+            self.closed = error
             self.stop()
             self._post.outbox.stop_taking()
-        self._was_in_vain = False
+        elif isinstance(error, Exception):
+            logger.error("a batch was not sent", exc_info=error)
+            self._post.breaker.failed(
+                BugError(error),
+                Verdict.BACK_OFF,
+                now_s=self._clock.monotonic(),
+                luck=self._clock.random(),
+            )
+        self._looked()  # it may have given points back
         self._wake.set()
         self._progress.wake()

@@ -12,7 +12,7 @@ import pytest
 
 from flip_async import SANDBOX, UNSET, FlipClient, errors
 from flip_async.models import TelemetryPoint, TelemetryResult
-from flip_async.telemetry import Entry, MemoryOutbox, TelemetryUploader
+from flip_async.telemetry import MemoryOutbox, OutboxEntry, TelemetryUploader
 from tests.support import ManualClock, settle
 from tests.support.telemetry import TelemetryServer, flowing, number_of, point
 
@@ -215,18 +215,18 @@ async def test_whoever_waits_for_room_when_the_uploader_is_left_is_told(
 
 
 async def test_whoever_waits_for_room_when_sending_ends_for_good_is_told(
-    flip: FlipClient, server: TelemetryServer
+    flip: FlipClient, server: TelemetryServer, clock: ManualClock
 ) -> None:
     """Else a body that waits for it would never be left."""
     server.gate = asyncio.Event()
-    with pytest.raises(errors.UndeliveredTelemetryError):
-        async with flip.telemetry.uploader(outbox=MemoryOutbox(max_points=1)) as uploader:
-            adding = asyncio.create_task(uploader.add_many(points(3)))
-            await settle()
-            server.next_answers.append(ZeroDivisionError("a bug"))
-            server.gate.set()
-            with pytest.raises(errors.ClientClosedError):
-                await adding
+    async with flowing(clock):
+        with pytest.raises(errors.UndeliveredTelemetryError):
+            async with flip.telemetry.uploader(outbox=MemoryOutbox(max_points=1)) as uploader:
+                adding = asyncio.create_task(uploader.add_many(points(3)))
+                await settle()
+                await flip.aclose()
+                with pytest.raises(errors.ClientClosedError):
+                    await adding
 
 
 async def test_a_program_that_adds_without_a_pause_lets_others_run(
@@ -732,20 +732,36 @@ async def test_a_client_that_is_closed_first_is_told_and_costs_no_point(
     assert len(caught.value.points) == 1001
 
 
-async def test_a_bug_looks_like_a_bug(
-    flip: FlipClient, server: TelemetryServer, told: Told
+async def test_a_bug_looks_like_a_bug_and_costs_its_points_a_try(
+    flip: FlipClient, server: TelemetryServer, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What nobody foresaw is not taken for an outage, and costs no point either."""
+    """In a transport or a hook of a user's: other batches go on, and so does the uploader [B3]."""
     server.next_answers.append(ZeroDivisionError("a bug"))
-    with pytest.raises(errors.UndeliveredTelemetryError) as caught:
-        async with flip.telemetry.uploader(**told.callbacks()) as uploader:
-            await uploader.add_many(points(1000))
-            await settle()
-            with pytest.raises(RuntimeError, match="see the cause") as stopped:
-                await uploader.flush()
-            assert isinstance(stopped.value.__cause__, ZeroDivisionError)
+    async with flip.telemetry.uploader() as uploader:
+        await uploader.add_many(points(2000))
+        await settle()
+        assert uploader.stats.sent == 1000
+        assert "ZeroDivisionError: a bug" in caplog.text
+        async with flowing(clock):
+            await uploader.flush()
+
+    assert server.numbers() == list(range(2000))
+
+
+async def test_a_bug_that_stays_is_told_with_the_points_that_it_held_up(
+    flip: FlipClient, server: TelemetryServer, clock: ManualClock, told: Told
+) -> None:
+    server.next_answers += [ZeroDivisionError("a bug")] * 1000
+    async with flowing(clock):
+        with pytest.raises(errors.UndeliveredTelemetryError) as caught:
+            async with flip.telemetry.uploader(**told.callbacks()) as uploader:
+                await uploader.add_many(points(1000))
+                await clock.pass_time(60)
+                assert "ZeroDivisionError" in str(uploader.stats.blocked_by)
 
     assert list(caught.value.points) == points(1000)
+    assert isinstance(caught.value.__cause__, errors.FlipError)
+    assert isinstance(caught.value.__cause__.__cause__, ZeroDivisionError)
 
 
 class BuggyOutbox(MemoryOutbox):
@@ -755,7 +771,7 @@ class BuggyOutbox(MemoryOutbox):
         super().__init__()
         self.bugs = list(bugs)
 
-    async def claim(self, most: int) -> Sequence[Entry]:
+    async def claim(self, most: int) -> Sequence[OutboxEntry]:
         if self.bugs:
             raise self.bugs.pop()
         return await super().claim(most)
@@ -808,7 +824,7 @@ async def test_an_outbox_belongs_to_one_uploader(flip: FlipClient) -> None:
 async def test_an_uploader_that_nobody_closes_warns(flip: FlipClient) -> None:
     uploader = flip.telemetry.uploader()
     await uploader.__aenter__()
-    for task in uploader._pump.stop():
+    for task in uploader._worker.stop():
         await asyncio.wait([task])
 
     with pytest.warns(ResourceWarning, match="unclosed TelemetryUploader"):

@@ -16,7 +16,7 @@ import pytest
 from flip_async import PRODUCTION, SANDBOX, FlipClient, errors
 from flip_async._sqlite import _file
 from flip_async.emulator import Emulator
-from flip_async.telemetry import Draft, SqliteOutbox
+from flip_async.telemetry import OutboxDraft, SqliteOutbox, _sqlite
 from tests.support.processes import default_signals
 from tests.support.telemetry import TelemetryServer, commission_batteries, number_of, point
 
@@ -53,7 +53,7 @@ async def test_points_are_sent_from_the_file_and_leave_it(
     assert server.numbers() == list(range(2600))
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT count(*) FROM points").fetchone() == (0,)
-        assert db.execute("SELECT count(*) FROM claims").fetchone() == (0,)
+        assert db.execute("SELECT count(*) FROM owners").fetchone() == (0,)
     db.close()
 
 
@@ -66,11 +66,7 @@ async def test_a_point_on_disk_waits_for_others_no_longer_than_max_delay(
             await uploader.add(point(number))
             while uploader.stats.sent <= number:
                 await asyncio.sleep(0.005)
-            assert (
-                uploader._pump._looked_at
-                < uploader._clock.monotonic()
-                < uploader._pump._looked_at + 5
-            )
+            assert uploader._clock.monotonic() < uploader._worker._renew_at_s
 
 
 async def test_what_could_not_be_sent_stays_for_the_next_time(
@@ -156,14 +152,14 @@ async def test_counters_that_were_refused_come_before_their_successors(
 ) -> None:
     outbox = SqliteOutbox(path)
     await outbox.open(origin="https://x", endpoint="BATTERY_COUNTER", in_order=True)
-    await outbox.put([Draft("a", b"1"), Draft("a", b"2"), Draft("b", b"3")])
+    await outbox.put([OutboxDraft("a", b"1"), OutboxDraft("a", b"2"), OutboxDraft("b", b"3")])
     first = await outbox.claim(1)
     assert [entry.body for entry in await outbox.claim(10)] == [b"3"]
-    await outbox.give_back([first[0].id], refused=True)
+    await outbox.release(first, was_refused=True)
 
     again = await outbox.claim(10)
     assert [(entry.body, entry.was_refused) for entry in again] == [(b"1", True)]
-    await outbox.settle([again[0].id])
+    await outbox.settle(again)
     assert [entry.body for entry in await outbox.claim(10)] == [b"2"]
     await outbox.aclose()
 
@@ -171,8 +167,8 @@ async def test_counters_that_were_refused_come_before_their_successors(
 async def test_refused_points_leave_half_of_a_batch_to_others(path: Path) -> None:
     outbox = SqliteOutbox(path)
     await outbox.open(origin="https://x", endpoint="BATTERY", in_order=False)
-    await outbox.put([Draft("a", b"%d" % number) for number in range(10)])
-    await outbox.give_back([entry.id for entry in await outbox.claim(5)], refused=True)
+    await outbox.put([OutboxDraft("a", b"%d" % number) for number in range(10)])
+    await outbox.release(await outbox.claim(5), was_refused=True)
 
     batch = await outbox.claim(4)
     assert [entry.body for entry in batch] == [b"5", b"6", b"0", b"1"]
@@ -299,7 +295,7 @@ async def test_a_disk_that_is_full_for_a_while_costs_no_point(
         def no_room(db: sqlite3.Connection, ids: str) -> None:
             raise sqlite3.OperationalError("database or disk is full")
 
-        monkeypatch.setattr(outbox, "_settle", no_room)
+        monkeypatch.setattr(_sqlite, "_forget", no_room)
         await uploader.add(point(1))
         await asyncio.sleep(0.2)
         monkeypatch.undo()
@@ -321,9 +317,8 @@ async def test_a_disk_that_never_works_again_does_not_hold_up_closing(
             def broken(*arguments: object) -> None:
                 raise sqlite3.OperationalError("disk I/O error")
 
-            for job in ("_settle", "_give_back"):
-                monkeypatch.setattr(outbox, job, broken)
-            monkeypatch.setattr(outbox._leases, "let_go", broken)
+            monkeypatch.setattr(_sqlite, "_forget", broken)
+            monkeypatch.setattr(outbox._leases, "sign_out", broken)
             while not server.accepted:
                 await asyncio.sleep(0.01)
 
@@ -334,7 +329,7 @@ async def test_a_file_that_somebody_holds_fails_all_who_wait_at_once(
     flip: FlipClient, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not one after the other, each with a wait of its own."""
-    monkeypatch.setattr(_file, "_BUSY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(_file, "_BUSY_S", 0.2)
     async with flip.telemetry.uploader(outbox=SqliteOutbox(path), max_delay_s=100) as uploader:
         with sqlite3.connect(path, isolation_level=None) as holder:
             holder.execute("BEGIN IMMEDIATE")
@@ -346,7 +341,7 @@ async def test_a_file_that_somebody_holds_fails_all_who_wait_at_once(
         await uploader.add(point(99))
 
     assert {type(outcome) for outcome in outcomes} == {errors.StorageError}
-    assert "locked" in str(outcomes[0])
+    assert "another process holds it" in str(outcomes[0])
 
 
 async def test_whoever_waits_for_room_on_disk_when_the_uploader_is_left_is_told(
@@ -373,7 +368,7 @@ async def test_opening_can_be_cancelled(flip: FlipClient, path: Path) -> None:
         await opening
 
     with pytest.raises(errors.StorageError, match="is closed"):
-        await outbox.look()
+        await outbox.renew()
 
 
 async def test_a_store_that_fails_tells_the_one_who_adds(
@@ -385,7 +380,7 @@ async def test_a_store_that_fails_tells_the_one_who_adds(
         put = outbox.put
 
         async def fail() -> None:
-            await outbox._storage.run(lambda db: db.execute("INSERT INTO nowhere VALUES (1)"))
+            await outbox._file.run(lambda db: db.execute("INSERT INTO nowhere VALUES (1)"))
 
         results = await asyncio.gather(
             uploader.add(point(1)), fail(), uploader.add(point(2)), return_exceptions=True
@@ -405,12 +400,8 @@ async def test_a_power_cut_is_waited_for_where_it_is_asked_for(
         (SqliteOutbox(path, survive_power_cut=True), 2),
     ):
         async with flip.telemetry.uploader(outbox=outbox):
-            asked = await outbox._storage.run(
-                lambda db: db.execute("PRAGMA synchronous").fetchone()
-            )
-            mode = await outbox._storage.run(
-                lambda db: db.execute("PRAGMA journal_mode").fetchone()
-            )
+            asked = await outbox._file.run(lambda db: db.execute("PRAGMA synchronous").fetchone())
+            mode = await outbox._file.run(lambda db: db.execute("PRAGMA journal_mode").fetchone())
         assert (asked, mode) == ((synchronous,), ("wal",))
 
 

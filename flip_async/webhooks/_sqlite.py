@@ -250,8 +250,8 @@ class SqliteInbox:
     async def renew(self) -> QueueDepth:
         """Keep own claims, free those of dead processes, and forget what is old; see `Inbox`."""
         file = self._file
-        self._depth, is_gone = await file.run(lambda db: (self._renew(db), file.is_gone))
-        if is_gone and not self._was_gone:
+        self._depth = await file.run(self._renew)
+        if file.is_gone and not self._was_gone:
             self._was_gone = True
             logger.error(
                 "%s was deleted, moved or replaced: webhooks are answered 503 until this inbox is "

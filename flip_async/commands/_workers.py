@@ -236,7 +236,8 @@ class CommandWorkers:
         worker = self._workers.get(command.id)
         if verdict is Verdict.HANDLE:
             window = Window.of(command, now)
-            if worker is None:
+            # One whose task has ended, as `_ended` is about to be told, would see no change.
+            if worker is None or self._works[command.id].task.done():
                 return self._begin(command, window)
             logger.info("command %s has changed while it was handled", command.id)
             worker.replace(command, window)
@@ -254,13 +255,16 @@ class CommandWorkers:
 
     def _ended(self, worker: Worker, work: Work) -> None:
         command_id = worker.newest.id
-        del self._workers[command_id], self._works[command_id]
+        has_successor = self._workers[command_id] is not worker
+        if not has_successor:
+            del self._workers[command_id], self._works[command_id]
         error = work.error
         if error is None or worker.is_given_up:  # cut off while it was told: once is enough
             worker.end(None)
             return
         # It was not handled, or not to the end: when it comes again it is new.
-        self._ledger.leave(worker.newest, worker.outcome)
+        if not has_successor:
+            self._ledger.leave(worker.newest, worker.outcome)
         if isinstance(error, ClientClosedError | GivenUpError | _StoppedError):
             who = (
                 "client was closed"

@@ -54,7 +54,7 @@ class Deliveries:
         job: Callable[[], Awaitable[None]],
         ended: Callable[[Work], None] = lambda work: None,
     ) -> Work:
-        """Do a job for an id that has none.
+        """Do a job for an id that has none, or one that is about to end.
 
         Args:
             key: The id.
@@ -68,10 +68,11 @@ class Deliveries:
             await job()
 
         work = Work(run)
-        self._in_hand[key] = _InHand(work, left)
+        in_hand = self._in_hand[key] = _InHand(work, left)
 
         def end(task: asyncio.Task[None]) -> None:
-            del self._in_hand[key]
+            if self._in_hand.get(key) is in_hand:
+                del self._in_hand[key]
             ended(work)
 
         work.task.add_done_callback(end)

@@ -95,6 +95,9 @@ class InboxWorker:
         self._give_up: Final = give_up
         self._tally: Final = tally
         self._clock: Final = clock
+        # Who has which webhook, by its id; given up before a release, after which it may be
+        # claimed again while its task has a last step to go.
+        self._held: Final[dict[str, InboxEntry]] = {}
         self._wake: Final = Signal(clock)
         self._left: Final = Signal(clock)
         self._renew_at_s = clock.monotonic()
@@ -159,23 +162,30 @@ class InboxWorker:
     # The tasks that handle
 
     def _begin(self, entry: InboxEntry) -> None:
-        key = entry.letter.webhook_id
         # An entry comes twice where its lease was lost, by a machine that slept for instance.
         # What was claimed while the worker began to leave goes back with the inbox's claims.
-        if self.deliveries.get(key) is None and not self._is_leaving:
-            ended = functools.partial(self._ended, entry)
-            self.deliveries.begin(key, lambda: self._see_through(entry), ended)
+        if entry.letter.webhook_id not in self._held and not self._is_leaving:
+            self._hold(entry, lambda: self._see_through(entry))
+
+    def _hold(self, entry: InboxEntry, job: Callable[[], Awaitable[None]]) -> None:
+        key = entry.letter.webhook_id
+        self._held[key] = entry
+        self.deliveries.begin(key, job, functools.partial(self._ended, entry))
+
+    def _let_go(self, entry: InboxEntry) -> None:
+        key = entry.letter.webhook_id
+        if self._held.get(key) is entry:
+            del self._held[key]
 
     def _ended(self, entry: InboxEntry, work: Work) -> None:
+        self._let_go(entry)
         if len(self.deliveries) + 1 >= _IN_HAND:
             self._wake.set()  # there is room again
         error = work.error
         if error is not None and not self._is_leaving:
             # It ended with its entry in hand, as where a handler cancels the task it runs in:
             # nobody else gives that back.
-            ended = functools.partial(self._ended, entry)
-            give_back = functools.partial(self._give_back, entry, error)
-            self.deliveries.begin(entry.letter.webhook_id, give_back, ended)
+            self._hold(entry, lambda: self._give_back(entry, error))
 
     async def _give_back(self, entry: InboxEntry, error: Exception) -> None:
         await self._left.wait(_STORE_S)
@@ -190,11 +200,10 @@ class InboxWorker:
             # Others may have a client; this worker would have it back at once.
             age_s = self._clock.wall() - entry.accepted_at
             await self._left.wait(min(_LONGEST_STORE_S, max(_STORE_S, age_s / 2)))
-            await self._write(entry, lambda: self._inbox.release([entry]))
-            self._wake.set()
+            await self._release(entry, None)
         except Exception as error:
             if self._is_leaving:  # a failure of the end is none of the handler's
-                await self._write(entry, lambda: self._inbox.release([entry]))
+                await self._release(entry, None)
             else:
                 await self._failed(entry, error)
         else:
@@ -214,7 +223,10 @@ class InboxWorker:
             return
         text = "webhook %s: its handler failed, again in %.1f s (failure %d)"
         logger.warning(text, webhook_id, pause_s, failures, exc_info=error)
-        due_at = self._clock.wall() + pause_s
+        await self._release(entry, self._clock.wall() + pause_s)
+
+    async def _release(self, entry: InboxEntry, due_at: float | None) -> None:
+        self._let_go(entry)
         await self._write(entry, lambda: self._inbox.release([entry], due_at=due_at))
         self._wake.set()  # it may be due before anything else
 

@@ -402,6 +402,30 @@ async def test_a_cancelation_that_comes_during_the_acknowledgement_is_handled_ne
     assert len(server.acknowledged) == 2
 
 
+async def test_a_change_that_comes_in_the_last_step_of_a_worker_is_handled(
+    flip: FlipClient, server: CommandFlip, device: Device, clock: ManualClock
+) -> None:
+    """The task has ended, and its end was not noticed yet."""
+    async with (processor := make(device, clock)).running(flip):
+        workers, ledger, loop = processor._workers, processor._ledger, asyncio.get_running_loop()
+        assert workers is not None
+        real = ledger.acknowledged
+
+        def acknowledged(handled: Command, answer: Command) -> Command | None:
+            clock.move(1)
+            if handled.status == "OK":
+                change = msgspec.convert(server.cancel(), Command)
+                loop.call_soon(workers.offer, change)
+            return real(handled, answer)
+
+        ledger.acknowledged = acknowledged  # type: ignore[method-assign]
+        await processor.handle(event(server.change()))
+        await settle()
+
+    assert device.handled == [("c", "OK"), ("c", "CANCELED")]
+    assert server.rows["c"]["device_status"] == "OK"
+
+
 async def test_a_server_whose_answers_always_differ_is_not_answered_for_ever(
     flip: FlipClient,
     server: CommandFlip,

@@ -25,7 +25,7 @@ from flip_async.webhooks import (
 from flip_async.webhooks._deduplicator import Deduplicator
 from tests.exchange.test_command_processor import CommandFlip, Device
 from tests.support import ManualClock, settle
-from tests.support.webhooks import OTHER_SECRET, SECRET, body_of, example, signed
+from tests.support.webhooks import OTHER_SECRET, SECRET, MemoryInbox, body_of, example, signed
 
 ENROLLED = body_of("enrollment.updated", example("enrollment.updated")["event_object"])
 
@@ -448,6 +448,29 @@ async def test_a_processor_that_stops_first_lets_flip_come_again(
             assert (await receiver.receive(body, signed(body))).status == 204
 
     assert server.acknowledged == [("c", "OK", None)] * 2
+
+
+async def test_what_is_released_and_claimed_again_at_once_is_handled(clock: ManualClock) -> None:
+    """Though the task that released it has a last step to go: else nobody would have it."""
+
+    class Eager(MemoryInbox):
+        async def _call(self, name: str) -> None:
+            self._at(name)
+
+    handlers, calls, inbox = Handlers(), list[str](), Eager(clock)
+
+    @handlers.on("enrollment.updated")
+    async def handler(event: EnrollmentEvent) -> None:
+        calls.append(event.webhook_id)
+        if len(calls) == 1:
+            raise errors.ClientClosedError("closed")
+
+    async with make(handlers, clock, inbox=inbox) as receiver:
+        assert (await deliver(receiver)).status == 204
+        await clock.pass_time(2)
+
+        assert calls == ["a", "a"]
+        assert inbox.settled == ["a"]
 
 
 async def test_stats_tell_what_became_of_webhooks(

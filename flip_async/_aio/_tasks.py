@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Final, TypeVar, final
 
 import anyio
@@ -109,7 +109,7 @@ class Signal:
 
 
 @contextlib.contextmanager
-def within(seconds: float | None, clock: Clock) -> Iterator[anyio.CancelScope]:
+def within(seconds: float | None, clock: Clock) -> Generator[anyio.CancelScope]:
     """Bound what is done in this context; `cancelled_caught` of the scope tells whether it was cut.
 
     A scope, as our own limits are [B1]; on the clock that everything else counts on.

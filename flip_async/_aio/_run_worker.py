@@ -25,7 +25,7 @@ def run_worker(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     `asyncio.run` knows Ctrl-C alone: SIGTERM, which systemd, Docker and Kubernetes send, ends
     the process at once, with its handlers in the middle. Here each of the two cancels `main`,
     once, so that every `async with` is left as it wants to be. A second signal cancels it once
-    more, which gives up its last work, and ends the process after a second, done or not.
+    more, which gives up its last work, and ends the process after a second at the latest.
 
     Args:
         main: The program, an `async def` without arguments; not what it gives when called.

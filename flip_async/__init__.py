@@ -4,6 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from flip_async import errors
+from flip_async._aio._run_worker import run_worker
 from flip_async._auth._api_key import ApiKeyAuth
 from flip_async._auth._client_credentials import ClientCredentialsAuth
 from flip_async._auth._refresher import RefreshEvent
@@ -46,6 +47,7 @@ __all__ = [
     "UtilityClient",
     "__version__",
     "errors",
+    "run_worker",
 ]
 
 if not TYPE_CHECKING:

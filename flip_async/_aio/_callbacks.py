@@ -55,6 +55,19 @@ async def notify(
         await _finish(logger, callback, result)
 
 
+async def notify_within(
+    seconds: float,
+    logger: logging.Logger,
+    callback: Callable[..., Awaitable[None] | None],
+    *arguments: object,
+) -> None:
+    """As `notify`, for so long at the most: what comes after it waits no longer [B4]."""
+    with anyio.CancelScope(deadline=anyio.current_time() + seconds):
+        await notify(logger, callback, *arguments)
+        return
+    logger.error("%s took longer than %g s", name_of(callback), seconds)
+
+
 def notify_soon(
     logger: logging.Logger, callback: Callable[..., Awaitable[None] | None], *arguments: object
 ) -> None:

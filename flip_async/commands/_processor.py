@@ -2,17 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final
 
+import attrs
+
 from flip_async._aio._callbacks import run_user_code
 from flip_async._aio._shutdown import GracefulShutdown
-from flip_async._aio._tasks import detached, running_loop
+from flip_async._aio._tasks import running_loop
+from flip_async._aio._work import GivenUpError, Work, finish
 from flip_async._backoff import Backoff
 from flip_async._checks import (
     check_async,
     check_callback,
+    check_clock,
     check_count,
     check_kind,
     check_seconds,
@@ -22,15 +26,12 @@ from flip_async._clients._oem import FlipClient
 from flip_async._clock import Clock, SystemClock
 from flip_async._http._retry import Retries
 from flip_async.commands._versions import Ledger
-from flip_async.commands._workers import CommandJobs, OnCommand, OnUnacknowledged
-from flip_async.errors import (
-    ClientClosedError,
-    ConfigurationError,
-    FlipError,
-)
+from flip_async.commands._workers import CommandWorkers, Counts, OnCommand, OnUnacknowledged
+from flip_async.errors import ClientClosedError, ConfigurationError, FlipError
 from flip_async.models._base import UNSET
 from flip_async.models.commands import Command, DeviceStatus
-from flip_async.webhooks._deduplicator import Once
+from flip_async.webhooks._deduplicator import Deduplicator
+from flip_async.webhooks._deliveries import leaving
 from flip_async.webhooks._events import CommandEvent
 from flip_async.webhooks._handlers import Handlers
 from flip_async.webhooks._receiver import SHUTDOWN_TIMEOUT_S
@@ -40,6 +41,24 @@ logger: Final = logging.getLogger("flip_async.commands")
 POLL_EVERY_S: Final = 60.0
 _LONGEST_ASKED_S: Final = 3600.0
 _AFTER_BUG: Final = Backoff(base_s=1.0, cap_s=60.0)
+
+
+@attrs.frozen(kw_only=True)
+class ProcessorStats:
+    """What a command processor does at this moment, and has done since it was made.
+
+    Attributes:
+        in_hand: Commands that are worked on, between two tries too.
+        acknowledged: Acknowledgements that Flip took.
+        unacknowledged: Those that were given up for good; `on_unacknowledged` was told.
+        last_poll_error: Why commands could not be listed the last time; `None` where they
+            could.
+    """
+
+    in_hand: int
+    acknowledged: int
+    unacknowledged: int
+    last_poll_error: str | None
 
 
 class CommandProcessor:
@@ -68,13 +87,17 @@ class CommandProcessor:
     then acknowledged as `FAILED_FAULT`. While the process lives it is called once for each
     version, around a crash at least once.
 
+    A command that is not acknowledged when the processor stops, or when its client is closed,
+    comes again: from the inbox, by Flip's re-delivery, or with the next list. `stats` tells
+    what is going on.
+
     Args:
         on_command: Your function, an `async def`.
         on_started: Is called when a command begins (`command.started`), once for each webhook;
             what it raises lets the webhook come again. Nothing is acknowledged.
         on_ended: Likewise when it is over (`command.ended`).
-        on_unacknowledged: Is told the command, the status and the error where Flip could not
-            be told; it may be async. All of them are logged.
+        on_unacknowledged: Is told the command, the status and the error where telling Flip was
+            given up for good, once; it may be async. All of them are logged.
         poll_every_s: How often to list commands, at the start and then again, in seconds;
             `None` for webhooks alone.
         concurrency: How many of your functions run at once.
@@ -89,7 +112,7 @@ class CommandProcessor:
         https://docs.flip.energy/doc-512546
     """
 
-    _jobs: CommandJobs | None = None  # of one that is half made too
+    _workers: CommandWorkers | None = None  # of one that is half made too
 
     def __init__(
         self,
@@ -113,6 +136,7 @@ class CommandProcessor:
         check_seconds(handler_timeout_s, field="handler_timeout_s")
         check_seconds(shutdown_timeout_s, field="shutdown_timeout_s")
         check_count(concurrency, field="concurrency")
+        check_clock(clock)
         self._on_command: Final = on_command
         self._on_time: Final = {"command.started": on_started, "command.ended": on_ended}
         self._on_unacknowledged: Final = on_unacknowledged
@@ -121,16 +145,29 @@ class CommandProcessor:
         self._handler_timeout_s: Final = handler_timeout_s
         self._shutdown_timeout_s: Final = shutdown_timeout_s
         self._clock: Final = SystemClock() if clock is None else clock
+        # Known for as long as the processor lives; all else belongs to one `running`, in one loop.
         self._ledger: Final = Ledger()
-        self._once: Final = Once(self._clock)
-        self._jobs = None
-        self._poller: asyncio.Task[None] | None = None
-        self._stopping_since_s: float | None = None
+        self._counts: Final = Counts()
+        self._notices: Final = Deduplicator(self._clock)
+        self._workers = None
+        self._poller: Work | None = None
+        self._last_poll_error: str | None = None
+        self._has_run = False
 
     @property
     def is_running(self) -> bool:
         """Whether it is within `running` or `run`."""
-        return self._jobs is not None
+        return self._workers is not None
+
+    @property
+    def stats(self) -> ProcessorStats:
+        """What it does now, and has done."""
+        return ProcessorStats(
+            in_hand=0 if self._workers is None else len(self._workers),
+            acknowledged=self._counts.acknowledged,
+            unacknowledged=self._counts.unacknowledged,
+            last_poll_error=self._last_poll_error,
+        )
 
     # Where commands come from
 
@@ -148,7 +185,6 @@ class CommandProcessor:
         handlers.on("command.ended")(self.handle)
         handlers.on("command.canceled")(self.handle)
         handlers.on("command.updated")(self.handle)
-        handlers.on_winding_down(self.wind_down)
 
     async def handle(self, event: CommandEvent) -> None:
         """Take an event, and wait until its command is acknowledged or given up.
@@ -164,22 +200,19 @@ class CommandProcessor:
         if event.event_type not in self._on_time:
             await self.process(event.event_object)
             return
-        self._running_jobs()
+        self._running_workers()
         function = self._on_time[event.event_type]
         if function is not None:
             await self._tell_once(function, event)
 
     async def _tell_once(self, function: OnCommand, event: CommandEvent) -> None:
-        async def job() -> None:
-            await function(event.event_object)
-
-        task = self._once.begin(event.webhook_id, job)
-        if task is None:
+        work = self._notices.begin(event.webhook_id, lambda: function(event.event_object))
+        if work is None:
             return
-        await asyncio.wait({task})  # which leaves it alone if this is cancelled
-        if task.cancelled():
+        await asyncio.wait({work.task})  # which leaves it alone if this is cancelled
+        if isinstance(work.error, GivenUpError):
             raise ClientClosedError(f"the processor was stopped before webhook {event.webhook_id}")
-        task.result()
+        work.task.result()
 
     async def process(self, command: Command) -> None:
         """Take a version of a command, and wait until it is acknowledged or given up.
@@ -189,48 +222,54 @@ class CommandProcessor:
 
         Raises:
             ConfigurationError: The processor does not run.
-            ClientClosedError: It was stopped before that.
+            ClientClosedError: It was stopped before that, or its client closed.
         """
-        done = self._running_jobs().offer(command)
-        if done is None:
+        worker = self._running_workers().offer(command)
+        if worker is None:
             return
-        error = await asyncio.shield(done)
+        error = await worker.wait(leaving.get())
         if isinstance(error, FlipError):
             raise error.again()
         if error is not None:
             raise RuntimeError(f"command {command.id} was not handled") from error
 
-    def _running_jobs(self) -> CommandJobs:
-        if self._jobs is None:
-            raise ConfigurationError(
-                "the command processor does not run: use `async with processor.running(flip)`"
-            )
-        return self._jobs
+    def _running_workers(self) -> CommandWorkers:
+        if self._workers is not None:
+            return self._workers
+        if self._has_run:
+            raise ClientClosedError("the command processor was stopped")
+        raise ConfigurationError(
+            "the command processor does not run: use `async with processor.running(flip)`"
+        )
 
-    async def _poll(self, flip: FlipClient, jobs: CommandJobs, every_s: float) -> None:
+    async def _poll(self, flip: FlipClient, workers: CommandWorkers, every_s: float) -> None:
         async def list_once() -> None:
             async for command in flip.commands.list():
-                jobs.offer(command)
+                _offer(workers, command)
 
         bugs = 0
         while True:
             pause_s = every_s
             try:
                 await run_user_code(list_once)  # a transport may be a user's
-                bugs = 0
+                bugs, self._last_poll_error = 0, None
             except ClientClosedError:
                 raise  # nothing comes any more
             except FlipError as error:
                 pause_s = max(every_s, min(error.retry_after_s or 0.0, _LONGEST_ASKED_S))
+                self._last_poll_error = str(error)
                 logger.warning("commands cannot be listed, again in %g s: %s", pause_s, error)
-            except Exception:
+            except Exception as error:
                 bugs += 1
                 pause_s = max(every_s, _AFTER_BUG.patient_delay_s(bugs, self._clock.random()))
+                self._last_poll_error = f"{type(error).__name__}: {error}"
                 logger.exception("commands cannot be listed, again in %g s", pause_s)
             await self._clock.sleep(pause_s)
 
-    def _poll_ended(self, poller: asyncio.Task[None]) -> None:
-        if not poller.cancelled() and (error := poller.exception()) is not None:
+    def _poll_ended(self, poller: Work) -> None:
+        error = poller.error
+        if error is not None and not isinstance(error, GivenUpError):
+            self._last_poll_error = str(error)
             logger.warning("commands are not listed any more: %s", error)
 
     # Life
@@ -249,9 +288,10 @@ class CommandProcessor:
         async with self.running(flip):
             poller = self._poller
             if poller is not None:
-                await asyncio.wait({poller})
-                if not poller.cancelled():
-                    poller.result()
+                await asyncio.wait({poller.task})
+                error = poller.error
+                if isinstance(error, FlipError):
+                    raise error.again()
             await running_loop().create_future()
 
     @asynccontextmanager
@@ -269,11 +309,12 @@ class CommandProcessor:
             ConfigurationError: It runs already.
             InvalidArgumentError: The client is none.
         """
-        if self._jobs is not None:
+        if self._workers is not None:
             raise ConfigurationError("this command processor runs already")
         check_kind(flip, FlipClient, field="flip")
-        jobs = self._jobs = self._make_jobs(flip)
-        self._poller = self._start_polling(flip, jobs)
+        workers = self._workers = self._make_workers(flip)
+        self._has_run = True
+        self._poller = self._start_polling(flip, workers)
         leaving_with: BaseException | None = None
         try:
             yield
@@ -281,9 +322,9 @@ class CommandProcessor:
             leaving_with = error
             raise
         finally:
-            await self._stop(jobs, leaving_with)
+            await self._stop(workers, leaving_with)
 
-    def _make_jobs(self, flip: FlipClient) -> CommandJobs:
+    def _make_workers(self, flip: FlipClient) -> CommandWorkers:
         # Acknowledgements are tried again here, for as long as Flip waits: not within a call too.
         once = flip.with_options(retries=Retries(max_attempts=1))
 
@@ -297,55 +338,48 @@ class CommandProcessor:
                 deadline_s=deadline_s,
             )
 
-        return CommandJobs(
+        return CommandWorkers(
             self._ledger,
             on_command=self._on_command,
             acknowledge=acknowledge,
             on_unacknowledged=self._on_unacknowledged,
             concurrency=self._concurrency,
             handler_timeout_s=self._handler_timeout_s,
+            counts=self._counts,
             clock=self._clock,
         )
 
-    def _start_polling(self, flip: FlipClient, jobs: CommandJobs) -> asyncio.Task[None] | None:
-        if self._poll_every_s is None:
+    def _start_polling(self, flip: FlipClient, workers: CommandWorkers) -> Work | None:
+        every_s = self._poll_every_s
+        if every_s is None:
             return None
-        poller = detached(self._poll(flip, jobs, self._poll_every_s))
-        poller.add_done_callback(self._poll_ended)
+        poller = Work(lambda: self._poll(flip, workers, every_s))
+        poller.task.add_done_callback(lambda _: self._poll_ended(poller))
         return poller
 
-    def wind_down(self) -> None:
-        """Begin nothing more, and end all waits between two tries."""
-        if self._stopping_since_s is None:
-            self._stopping_since_s = self._clock.monotonic()
+    async def _stop(self, workers: CommandWorkers, leaving_with: BaseException | None) -> None:
+        is_cancelled = isinstance(leaving_with, asyncio.CancelledError)
+        last = GracefulShutdown(is_cancelled_already=is_cancelled)
         if self._poller is not None:
-            self._poller.cancel()
-        if self._jobs is not None:
-            self._jobs.stop()
-
-    async def _stop(self, jobs: CommandJobs, leaving_with: BaseException | None) -> None:
-        self.wind_down()
-        tasks = [*jobs.stop(), *self._once.running.values()]
-        last = GracefulShutdown(
-            is_cancelled_already=isinstance(leaving_with, asyncio.CancelledError)
-        )
+            self._poller.give_up()
+        works = [*workers.stop(), *self._notices.deliveries.works]
+        stubborn = await finish(works, last, within_s=workers.left_s(self._shutdown_timeout_s))
+        if stubborn:
+            logger.error("%d functions do not end though they are cancelled", len(stubborn))
         if self._poller is not None:
-            await last.until_ended([self._poller])
-        # Whoever wound down has waited too: both together no longer than one of them.
-        waited_s = self._clock.monotonic() - (self._stopping_since_s or 0.0)
-        left_s = max(0.0, self._shutdown_timeout_s - waited_s)
-        await last.until_done(_wait_for(tasks, left_s))
-        for task in tasks:
-            task.cancel()
-        await last.until_ended(tasks)
-        self._jobs = self._poller = self._stopping_since_s = None
-        if last.cancelled is not None and leaving_with is None:
+            await finish([self._poller], last, within_s=0)
+        self._workers = self._poller = None
+        if last.cancelled is not None and not is_cancelled:
             raise last.cancelled
 
     def __repr__(self) -> str:
         return f"<CommandProcessor {'running' if self.is_running else 'idle'}>"
 
 
-async def _wait_for(tasks: Collection[asyncio.Task[None]], timeout_s: float) -> None:
-    if tasks:
-        await asyncio.wait(tasks, timeout=timeout_s)
+def _offer(workers: CommandWorkers, command: Command) -> None:
+    try:
+        workers.offer(command)
+    except ClientClosedError:
+        raise
+    except Exception:  # the commands behind it are to be handled all the same
+        logger.exception("command %s cannot be taken", command.id)

@@ -3,11 +3,14 @@
 import enum
 from collections import OrderedDict
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 
+from flip_async._clock import Instant
 from flip_async.models.commands import BatteryCommand, Command, CommandStatus, DeviceStatus
+
+T = TypeVar("T")
 
 HANDLE_WITHIN_S: Final = 12 * 60.0
 """How long after a change its handler may be tried: then three minutes are left to say so."""
@@ -49,9 +52,29 @@ class Content:
 
 
 @attrs.frozen
+class Outcome:
+    """What a handler made of a version.
+
+    Attributes:
+        device_status: What Flip is to be told.
+        reason: Why, for people at Flip.
+    """
+
+    device_status: DeviceStatus
+    reason: str | None = None
+
+
+@attrs.frozen
 class _Known:
     updated_at: datetime
     contents: tuple[Content, ...]  # those seen with this `updated_at`, the latest last
+
+
+@attrs.frozen
+class _Unfinished:
+    updated_at: datetime
+    content: Content
+    outcome: Outcome
 
 
 class Ledger:
@@ -66,6 +89,7 @@ class Ledger:
     def __init__(self, *, at_most: int = _REMEMBERED) -> None:
         self._at_most: Final = at_most
         self._known: Final[OrderedDict[str, _Known]] = OrderedDict()
+        self._unfinished: Final[OrderedDict[str, _Unfinished]] = OrderedDict()
 
     def take(self, command: Command, now: datetime) -> Verdict:
         """Decide about a version, and remember it.
@@ -107,9 +131,26 @@ class Ledger:
             self._remember(answer, content, known)
         return answer if has_changed else None
 
-    def forget(self, command_id: str) -> None:
-        """Take a version for new when it comes again: it was not handled."""
-        self._known.pop(command_id, None)
+    def leave(self, command: Command, outcome: Outcome | None) -> None:
+        """Take a version for new when it comes again: it was not seen through.
+
+        Args:
+            command: The version.
+            outcome: What its handler made of it, if it got so far: it is not called again
+                while the process lives.
+        """
+        self._known.pop(command.id, None)
+        if outcome is not None:
+            content = Content.of(command)
+            self._unfinished[command.id] = _Unfinished(command.updated_at, content, outcome)
+            self._trim(self._unfinished)
+
+    def outcome_of(self, command: Command) -> Outcome | None:
+        """What was made of a version that was left before it was acknowledged; told once."""
+        left = self._unfinished.pop(command.id, None)
+        if left is None or left.updated_at != command.updated_at:
+            return None
+        return left.outcome if left.content == Content.of(command) else None
 
     def _remember(self, command: Command, content: Content, known: _Known | None) -> None:
         contents: tuple[Content, ...] = (content,)
@@ -117,8 +158,11 @@ class Ledger:
             contents = (*(one for one in known.contents if one != content), content)
         self._known[command.id] = _Known(command.updated_at, contents)
         self._known.move_to_end(command.id)
-        if len(self._known) > self._at_most:
-            self._known.popitem(last=False)
+        self._trim(self._known)
+
+    def _trim(self, kept: OrderedDict[str, T]) -> None:
+        if len(kept) > self._at_most:
+            kept.popitem(last=False)
 
 
 def _is_newer(command: Command, content: Content, known: _Known) -> bool:
@@ -133,19 +177,23 @@ def _is_newer(command: Command, content: Content, known: _Known) -> bool:
 class Window:
     """How long a version may be worked on.
 
+    It is placed once, when the version arrives, and then counted on the clock that does not
+    jump [B6].
+
     Attributes:
-        begins_at_s: When Flip began to wait, as Unix time in seconds.
+        begins_at_s: When Flip began to wait, on the monotonic clock, in seconds.
     """
 
     begins_at_s: float
 
     @classmethod
-    def of(cls, command: Command, now_s: float) -> "Window":
+    def of(cls, command: Command, now: Instant) -> "Window":
         """The window of a version that is seen for the first time now.
 
         A clock that is behind Flip's must not make the window longer than it is.
         """
-        return cls(min(command.updated_at.timestamp(), now_s))
+        age_s = max(0.0, now.wall_s - command.updated_at.timestamp())
+        return cls(now.monotonic_s - age_s)
 
     def may_handle(self, at_s: float) -> bool:
         """Whether a try of the handler may begin."""

@@ -1,19 +1,29 @@
-"""Sees each command through: its handler, then its acknowledgement."""
+"""Sees each command through: its handler, then its acknowledgement.
+
+There is one task for each command that is worked on. It goes round: the handler is tried until it
+says something, then Flip is told until it has it. Between two tries, and while all places for
+handlers are taken, the worker *rests*: a newer version ends a pause, stopping ends any rest at
+once, and whoever delivered the command and is about to close waits for no rest. What is left
+before its acknowledgement is taken for new when it comes again; what the handler made of it is
+remembered as long as the process lives.
+"""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+import anyio
 import attrs
 
-from flip_async._aio._callbacks import notify, run_user_code
-from flip_async._aio._tasks import Signal, detached, running_loop
+from flip_async._aio._callbacks import limited, notify_within, run_user_code
+from flip_async._aio._tasks import Signal, running_loop
+from flip_async._aio._work import GivenUpError, Work
 from flip_async._backoff import Backoff
 from flip_async._checks import check_one_of, check_text
 from flip_async._clock import Clock
-from flip_async.commands._versions import Ledger, Verdict, Window
+from flip_async.commands._versions import Ledger, Outcome, Verdict, Window
 from flip_async.errors import (
     BadRequestError,
     ClientClosedError,
@@ -39,7 +49,6 @@ _TRY_AGAIN: Final = Backoff(base_s=1.0, cap_s=60.0)
 _TELL_AGAIN: Final = Backoff(base_s=1.0, cap_s=30.0)
 _FINAL: Final = (
     BadRequestError,
-    ClientClosedError,
     ConfigurationError,
     ConflictError,
     InvalidArgumentError,
@@ -82,38 +91,104 @@ class Acknowledge(Protocol):
     ) -> Awaitable[Command]: ...
 
 
-@attrs.frozen
-class _Outcome:
-    device_status: DeviceStatus
-    reason: str | None = None
-
-
 class _StoppedError(Exception):
     """The work on a command ends here, unfinished."""
 
 
-class _Job:
+@attrs.define
+class Counts:
+    """What has been done so far; the workers of one processor count, and nobody else."""
+
+    acknowledged: int = 0
+    unacknowledged: int = 0
+
+
+class Worker:
     """The work on one command, through all its versions.
+
+    Only its own task and `CommandWorkers` change it, in one event loop.
 
     Attributes:
         newest: The version to be handled.
+        window: Its window.
+        outcome: What the handler made of it, if it got so far.
+        is_given_up: Flip will not be told of it, and `on_unacknowledged` is, or was.
         done: Is given `None`, or why the work ended unfinished.
-        wake: Ends a pause.
+        left_at_s: When whoever delivered it began to close, on the monotonic clock.
     """
 
     def __init__(self, command: Command, window: Window, clock: Clock) -> None:
         self.newest = command
         self.window = window
+        self.outcome: Outcome | None = None
+        self.is_given_up = False
         self.done: Final[asyncio.Future[Exception | None]] = running_loop().create_future()
-        self.wake: Final = Signal(clock)
+        self.left_at_s: float | None = None
+        self._clock: Final = clock
+        self._rest: anyio.CancelScope | None = None
+        self._rests_for_newer = False
+        self._changed: Final = Signal(clock)
 
     def replace(self, command: Command, window: Window) -> None:
-        self.newest, self.window = command, window
-        self.wake.set()
+        """A newer version has come."""
+        self.newest, self.window, self.outcome = command, window, None
+        self.is_given_up = False
+        if not self._rests_for_newer:
+            self.rouse()
+
+    async def rest(self, wait: Callable[[], Awaitable[object]], *, for_newer: bool = False) -> bool:
+        """Wait for something; whether that came.
+
+        Args:
+            wait: Waits for it.
+            for_newer: A newer version waits for it too.
+        """
+        self._rests_for_newer = for_newer
+        self._rest = anyio.CancelScope()
+        self._changed.wake()
+        with self._rest:
+            await wait()
+            self._rest = None
+            return True
+        self._rest = None
+        return False
+
+    def rouse(self) -> None:
+        """End a rest."""
+        if self._rest is not None:
+            self._rest.cancel()
+
+    def end(self, error: Exception | None) -> None:
+        """Tell all who wait."""
+        self.done.set_result(error)
+        self._changed.wake()
+
+    async def wait(self, leaving: "asyncio.Future[bool] | None") -> Exception | None:
+        """Wait for the end; gives what `done` is given.
+
+        Args:
+            leaving: Is done when whoever waits is about to close.
+
+        Raises:
+            ClientClosedError: That was so, and the worker rests.
+        """
+        ends: list[asyncio.Future[Any]] = [self.done]
+        if leaving is not None:
+            ends.append(leaving)
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        while not self.done.done():
+            self.left_at_s = self.left_at_s or self._clock.monotonic()
+            if self._rest is not None:
+                raise ClientClosedError(
+                    f"command {self.newest.id} is not acknowledged yet, and whoever delivered it "
+                    "is closing"
+                )
+            await self._changed.wait()
+        return self.done.result()
 
 
-class CommandJobs:
-    """One task for each command that is worked on, in one event loop.
+class CommandWorkers:
+    """One worker for each command that is worked on, in one event loop.
 
     While a version is worked on a newer one may come. The handler is never interrupted by
     that, but what it made of the older version is not acknowledged: Flip's acknowledgements
@@ -129,6 +204,7 @@ class CommandJobs:
         on_unacknowledged: OnUnacknowledged | None,
         concurrency: int,
         handler_timeout_s: float,
+        counts: Counts,
         clock: Clock,
     ) -> None:
         self._ledger: Final = ledger
@@ -137,70 +213,84 @@ class CommandJobs:
         self._on_unacknowledged: Final = on_unacknowledged
         self._places: Final = asyncio.Semaphore(concurrency)
         self._handler_timeout_s: Final = handler_timeout_s
+        self._counts: Final = counts
         self._clock: Final = clock
-        self._jobs: Final[dict[str, _Job]] = {}
-        self._tasks: Final[dict[asyncio.Task[None], _Job]] = {}
+        # A worker and its task come and go together; `_ended` is called when the task has ended.
+        self._workers: Final[dict[str, Worker]] = {}
+        self._works: Final[dict[str, Work]] = {}
         self._is_stopping = False
 
-    def offer(self, command: Command) -> "asyncio.Future[Exception | None] | None":
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def offer(self, command: Command) -> Worker | None:
         """Work on a version of a command, if it is new.
 
         Returns:
-            What to wait for (shielded); `None` where there is nothing to wait for.
+            Who works on the command; `None` where there is nothing to wait for.
         """
         if self._is_stopping:
             raise ClientClosedError("the command processor is being stopped")
-        now_s = self._clock.wall()
-        verdict = self._ledger.take(command, datetime.fromtimestamp(now_s, UTC))
-        job = self._jobs.get(command.id)
+        now = self._clock.now()
+        verdict = self._ledger.take(command, datetime.fromtimestamp(now.wall_s, UTC))
+        worker = self._workers.get(command.id)
         if verdict is Verdict.HANDLE:
-            window = Window.of(command, now_s)
-            if job is None:
-                job = self._begin(command, window)
-            else:
-                logger.info("command %s has changed while it was handled", command.id)
-                job.replace(command, window)
+            window = Window.of(command, now)
+            # One whose task has ended, as `_ended` is about to be told, would see no change.
+            if worker is None or self._works[command.id].task.done():
+                return self._begin(command, window)
+            logger.info("command %s has changed while it was handled", command.id)
+            worker.replace(command, window)
         elif verdict is Verdict.OVER:
             logger.info("command %s is over and not handled", command.id)
         elif verdict is Verdict.NOT_ASKED:
             return None
-        return None if job is None else job.done
+        return worker
 
-    def _begin(self, command: Command, window: Window) -> _Job:
-        job = self._jobs[command.id] = _Job(command, window, self._clock)
-        task = detached(self._work(job))
-        self._tasks[task] = job
-        task.add_done_callback(self._ended)
-        return job
+    def _begin(self, command: Command, window: Window) -> Worker:
+        worker = self._workers[command.id] = Worker(command, window, self._clock)
+        work = self._works[command.id] = Work(lambda: self._see_through(worker))
+        work.task.add_done_callback(lambda _: self._ended(worker, work))
+        return worker
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        job = self._tasks.pop(task)
-        command_id = job.newest.id
-        del self._jobs[command_id]
-        error = ClientClosedError("was cut off") if task.cancelled() else task.exception()
-        if error is None:
-            job.done.set_result(None)
+    def _ended(self, worker: Worker, work: Work) -> None:
+        command_id = worker.newest.id
+        has_successor = self._workers[command_id] is not worker
+        if not has_successor:
+            del self._workers[command_id], self._works[command_id]
+        error = work.error
+        if error is None or worker.is_given_up:  # cut off while it was told: once is enough
+            worker.end(None)
             return
         # It was not handled, or not to the end: when it comes again it is new.
-        self._ledger.forget(command_id)
-        if isinstance(error, _StoppedError | ClientClosedError):
-            logger.warning("command %s is left unfinished: the processor is stopped", command_id)
-            error = ClientClosedError(f"the processor was stopped before command {command_id}")
+        if not has_successor:
+            self._ledger.leave(worker.newest, worker.outcome)
+        if isinstance(error, ClientClosedError | GivenUpError | _StoppedError):
+            who = (
+                "client was closed"
+                if isinstance(error, ClientClosedError)
+                else "processor was stopped"
+            )
+            error = ClientClosedError(f"the {who} before command {command_id} was acknowledged")
+            logger.warning("%s: it comes again", error)
         else:
             logger.critical("command %s: a bug", command_id, exc_info=error)
-        job.done.set_result(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+        worker.end(error)
 
-    # The task of a command
+    # The task of a worker
 
-    async def _work(self, job: _Job) -> None:
+    async def _see_through(self, worker: Worker) -> None:
         changes = 0
         while True:
-            command, window = job.newest, job.window
-            outcome = await self._handle(job, command, window)
-            if outcome is None or job.newest is not command:
+            command, window = worker.newest, worker.window
+            outcome = self._ledger.outcome_of(command)
+            if outcome is None:
+                outcome = await self._handle(worker, command, window)
+            if outcome is None or worker.newest is not command:
                 continue
-            answer = await self._tell_flip(job, command, window, outcome)
-            if job.newest is not command:
+            worker.outcome = outcome
+            answer = await self._tell_flip(worker, command, window, outcome)
+            if worker.newest is not command:
                 continue
             change = None if answer is None else self._ledger.acknowledged(command, answer)
             if change is None:
@@ -210,113 +300,134 @@ class CommandJobs:
                 logger.error("command %s: each answer of Flip's says something else", command.id)
                 return
             logger.warning("command %s was changed while it was acknowledged", command.id)
-            job.replace(change, Window.of(change, self._clock.wall()))
+            worker.replace(change, Window.of(change, self._clock.now()))
 
-    async def _handle(self, job: _Job, command: Command, window: Window) -> _Outcome | None:
+    async def _handle(self, worker: Worker, command: Command, window: Window) -> Outcome | None:
         """Try the handler until it says something; `None` where a newer version has come."""
         attempt = 0
         while True:
             attempt += 1
-            async with self._places:
-                if job.newest is not command:
+            await self._rest(worker, self._places.acquire, for_newer=True)
+            try:
+                if worker.newest is not command:
                     return None
                 if self._is_stopping:
                     raise _StoppedError
                 outcome = await self._try(command, window, attempt)
-            if outcome is not None or job.newest is not command:
+            finally:
+                self._places.release()
+            if outcome is not None or worker.newest is not command:
                 return outcome
-            pause_s = self._pause_s(_TRY_AGAIN, attempt)
-            if not window.may_handle(self._clock.wall() + pause_s):
+            pause_s = _TRY_AGAIN.patient_delay_s(attempt, self._clock.random())
+            if not window.may_handle(self._clock.monotonic() + pause_s):
                 logger.error("command %s: its handler failed %d times", command.id, attempt)
-                return _Outcome(DeviceStatus.FAILED_FAULT, FAULT_REASON)
-            if not await self._pause(job, command, pause_s):
-                if job.newest is command:
-                    raise _StoppedError
+                return Outcome(DeviceStatus.FAILED_FAULT, FAULT_REASON)
+            await self._pause(worker, pause_s)
+            if worker.newest is not command:
                 return None
 
-    async def _try(self, command: Command, window: Window, attempt: int) -> _Outcome | None:
-        seconds = window.try_s(self._clock.wall(), self._handler_timeout_s)
-        timer = asyncio.timeout(seconds)
+    async def _try(self, command: Command, window: Window, attempt: int) -> Outcome | None:
+        seconds = window.try_s(self._clock.monotonic(), self._handler_timeout_s)
         try:
-            async with timer:
-                await run_user_code(self._on_command, command)
-            return _Outcome(DeviceStatus.OK)
+            await limited(lambda: self._on_command(command), within_s=seconds)
+            return Outcome(DeviceStatus.OK)
         except CommandFailed as failed:
             logger.info("command %s: %s", command.id, failed.device_status)
-            return _Outcome(failed.device_status, failed.reason)
+            return Outcome(failed.device_status, failed.reason)
         except Exception as error:
-            why = f"took longer than {seconds:g} s" if timer.expired() else "failed"
-            text = "command %s: its handler %s (try %d)"
-            logger.warning(text, command.id, why, attempt, exc_info=error)
+            text = "command %s: its handler failed (try %d): %s"
+            logger.warning(text, command.id, attempt, error, exc_info=error)
             return None
 
     async def _tell_flip(
-        self, job: _Job, command: Command, window: Window, outcome: _Outcome
+        self, worker: Worker, command: Command, window: Window, outcome: Outcome
     ) -> Command | None:
         """Acknowledge until Flip has it; `None` where there is nothing more to learn or do."""
         attempt = 0
         while True:
             attempt += 1
             result = await self._tell_flip_once(command, window, outcome)
-            if isinstance(result, Command | None) or job.newest is not command:
-                return None if isinstance(result, FlipError) else result
-            pause_s = max(self._pause_s(_TELL_AGAIN, attempt), result.retry_after_s or 0.0)
-            is_late = not window.may_acknowledge(self._clock.wall() + pause_s)
+            if not isinstance(result, FlipError):
+                self._counts.acknowledged += 1
+                return result
+            if worker.newest is not command:
+                return None
+            pause_s = max(
+                _TELL_AGAIN.patient_delay_s(attempt, self._clock.random()),
+                result.retry_after_s or 0.0,
+            )
+            is_late = not window.may_acknowledge(self._clock.monotonic() + pause_s)
             if isinstance(result, _FINAL) or is_late:
-                await self._report(command, outcome, result)
+                worker.is_given_up = True
+                await self._give_up(command, outcome, result)
                 return None
             logger.warning(
                 "command %s is not acknowledged (%s), again in %.1f s", command.id, result, pause_s
             )
-            if not await self._pause(job, command, pause_s):
-                if job.newest is command:
-                    await self._report(command, outcome, result)
+            await self._pause(worker, pause_s)
+            if worker.newest is not command:
                 return None
 
     async def _tell_flip_once(
-        self, command: Command, window: Window, outcome: _Outcome
+        self, command: Command, window: Window, outcome: Outcome
     ) -> Command | FlipError | None:
-        left_s = window.left_to_acknowledge_s(self._clock.wall())
+        left_s = window.left_to_acknowledge_s(self._clock.monotonic())
         deadline_s = min(_LONGEST_CALL_S, max(_SHORTEST_CALL_S, left_s))
+        status, reason = outcome.device_status, outcome.reason
         try:
-            return await self._acknowledge(
-                command.id, outcome.device_status, outcome.reason, deadline_s
+            return await run_user_code(
+                lambda: self._acknowledge(command.id, status, reason, deadline_s)
             )
         except DecodeError as error:
             logger.warning("command %s: %s", command.id, error)
             return None  # Flip has it, whatever the answer looks like
+        except ClientClosedError:
+            raise  # with another client it comes again
         except FlipError as error:
             return error
-        except asyncio.CancelledError:
-            await self._report(command, outcome, ClientClosedError("the processor was stopped"))
-            raise
+        except Exception as error:  # a transport may be a user's: it costs this try alone [B3]
+            logger.exception("command %s: a bug while it was acknowledged", command.id)
+            return FlipError(f"a bug: {type(error).__name__}: {error}")
 
-    async def _report(self, command: Command, outcome: _Outcome, error: FlipError) -> None:
+    async def _give_up(self, command: Command, outcome: Outcome, error: FlipError) -> None:
         status = outcome.device_status
+        self._counts.unacknowledged += 1
         logger.error("command %s (%s) could not be acknowledged: %s", command.id, status, error)
         if self._on_unacknowledged is not None:
-            await notify(logger, self._on_unacknowledged, command, status, error)
+            told = self._on_unacknowledged
+            await notify_within(self._handler_timeout_s, logger, told, command, status, error)
 
-    def _pause_s(self, back_off: Backoff, attempt: int) -> float:
-        return back_off.patient_delay_s(attempt, self._clock.random())
+    # Rests
 
-    async def _pause(self, job: _Job, command: Command, seconds: float) -> bool:
-        """Wait; whether there is anything left to try for."""
+    async def _pause(self, worker: Worker, seconds: float) -> None:
+        await self._rest(worker, lambda: self._clock.sleep(seconds))
+
+    async def _rest(
+        self, worker: Worker, wait: Callable[[], Awaitable[object]], *, for_newer: bool = False
+    ) -> None:
+        if not self._is_stopping and await worker.rest(wait, for_newer=for_newer):
+            return
         if self._is_stopping:
-            return False
-        job.wake.clear()
-        await job.wake.wait(seconds)
-        return job.newest is command and not self._is_stopping
+            raise _StoppedError
 
     # Ending
 
-    def stop(self) -> list[asyncio.Task[None]]:
-        """Begin nothing more, and end all pauses.
+    def stop(self) -> list[Work]:
+        """Begin nothing more, and end all rests.
 
         Returns:
-            The tasks whose handler or acknowledgement still runs.
+            What still runs.
         """
         self._is_stopping = True
-        for job in self._jobs.values():
-            job.wake.set()
-        return list(self._tasks)
+        for worker in self._workers.values():
+            worker.rouse()
+        return list(self._works.values())
+
+    def left_s(self, shutdown_timeout_s: float) -> float:
+        """How long to wait for what still runs, less what whoever delivered it has waited."""
+        now_s = self._clock.monotonic()
+        waited = [
+            0.0 if worker.left_at_s is None else now_s - worker.left_at_s
+            for worker in self._workers.values()
+        ]
+        return max(0.0, shutdown_timeout_s - min(waited, default=0.0))

@@ -14,26 +14,27 @@ from flip_async.webhooks._events import (
     SettingsEvent,
     UnknownEvent,
     WebhookEvent,
+    verify,
 )
 from flip_async.webhooks._handlers import Handlers
-from flip_async.webhooks._inbox import Claim, Inbox, InboxEntry, Letter
-from flip_async.webhooks._receiver import Reply, WebhookReceiver
+from flip_async.webhooks._inbox import Inbox, InboxEntry, InboxHome, Letter
+from flip_async.webhooks._receiver import ReceiverStats, Reply, WebhookReceiver
 from flip_async.webhooks._signature import SigningKeys, sign
-from flip_async.webhooks._verify import verify
 
 if TYPE_CHECKING:
     from flip_async.webhooks._sqlite import SqliteInbox
 
 __all__ = [
     "AnyEvent",
-    "Claim",
     "CommandEvent",
     "EnrollmentEvent",
     "GridEvent",
     "Handlers",
     "Inbox",
     "InboxEntry",
+    "InboxHome",
     "Letter",
+    "ReceiverStats",
     "Reply",
     "SettingsEvent",
     "SigningKeys",

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar, cast, overload
+from typing import Any, Final, TypeVar, overload
 
 from flip_async._aio._callbacks import run_user_code
-from flip_async._checks import check_async, name_of
+from flip_async._checks import check_async, check_kind, name_of
 from flip_async.errors import ConfigurationError
 from flip_async.webhooks._events import (
     KINDS,
+    UNKNOWN,
     AnyEvent,
     CommandEvent,
     CommandEventType,
@@ -45,12 +46,24 @@ class Handlers:
     A function that returns has handled the event; whatever it raises, the event comes again.
     It may come again after a success too, around a crash: what a function does, it should be
     able to do twice. An event that nobody is registered for is passed over.
+
+    Each module may have a registry of its own; `Handlers(homes.handlers, grid.handlers)` is one
+    of all of them, of what they are given later too. Registering on it leaves them as they are.
+
+    Args:
+        *others: Registries whose functions count here.
+
+    Raises:
+        ConfigurationError: Two of them have a function for the same type.
+        InvalidArgumentError: One is no registry.
     """
 
-    def __init__(self) -> None:
-        self._by_type: Final[dict[str, Handler[Any]]] = {}
-        self._unknown: Handler[UnknownEvent] | None = None
-        self._winding_down: Final[list[Callable[[], None]]] = []
+    def __init__(self, *others: "Handlers") -> None:
+        for other in others:
+            check_kind(other, Handlers, field="others")
+        self._others: Final = others
+        self._own: Final[dict[str, Handler[Any]]] = {}  # by event type, `UNKNOWN` among them
+        self._all()  # which finds what cannot stand together
 
     @overload
     def on(self, event_type: GridEventType) -> Callable[[GridHandler], GridHandler]: ...
@@ -83,14 +96,7 @@ class Handlers:
             )
 
         def register(function: Handler[Any]) -> Handler[Any]:
-            check_async(function, field=f"the handler of {event_type}")
-            taken = self._by_type.get(event_type)
-            if taken is not None:
-                raise ConfigurationError(
-                    f"{event_type} has a handler, {name_of(taken)}: call {name_of(function)} "
-                    "from there"
-                )
-            self._by_type[event_type] = function
+            self._register(event_type, function, f"the handler of {event_type}")
             return function
 
         return register
@@ -102,11 +108,39 @@ class Handlers:
             ConfigurationError: There is one.
             InvalidArgumentError: This one is no `async def`.
         """
-        check_async(function, field="the handler of unknown events")
-        if self._unknown is not None:
-            raise ConfigurationError(f"unknown events have a handler, {name_of(self._unknown)}")
-        self._unknown = function
+        self._register(UNKNOWN, function, "the handler of unknown events")
         return function
+
+    def _register(self, event_type: str, function: Handler[Any], field: str) -> None:
+        check_async(function, field=field)
+        taken = self._all().get(event_type)
+        if taken is not None:
+            raise ConfigurationError(
+                f"{_named(event_type)} a handler, {name_of(taken)}: call {name_of(function)} from "
+                "there"
+            )
+        self._own[event_type] = function
+
+    def _all(self) -> dict[str, Handler[Any]]:
+        found: dict[str, Handler[Any]] = dict(self._own)
+        for other in self._others:
+            for event_type, function in other._all().items():
+                taken = found.setdefault(event_type, function)
+                if taken != function:  # the same one may come by two ways
+                    raise ConfigurationError(
+                        f"{_named(event_type)} two handlers, {name_of(taken)} and "
+                        f"{name_of(function)}: keep one of them, and call the other from there"
+                    )
+        return found
+
+    @property
+    def event_types(self) -> frozenset[str]:
+        """The types that have a function; `"*"` is among them where there is `on_unknown`.
+
+        Raises:
+            ConfigurationError: A type has two, in registries that were put together.
+        """
+        return frozenset(self._all())
 
     async def dispatch(self, event: AnyEvent) -> None:
         """Give an event to its function, and wait for that.
@@ -118,30 +152,22 @@ class Handlers:
             Exception: Whatever the function raises; where it lets a `CancelledError` out and
                 nobody cancels, one that says so.
         """
-        if isinstance(event, UnknownEvent):
-            handler = cast("Handler[AnyEvent] | None", self._unknown)
-        else:
-            handler = self._by_type.get(event.event_type)
+        event_type = UNKNOWN if isinstance(event, UnknownEvent) else event.event_type
+        handler = self._find(event_type)
         if handler is None:
             logger.debug("%s %s: no handler", event.event_type, event.webhook_id)
             return
         await run_user_code(handler, event)
 
-    def on_winding_down(self, callback: Callable[[], None]) -> None:
-        """Be told when events will soon not be waited for any more.
-
-        A handler that waits for a long time on purpose, as the `CommandProcessor` does
-        between two tries, ends its wait then.
-
-        Args:
-            callback: What to call; it must not block.
-        """
-        self._winding_down.append(callback)
-
-    def wind_down(self) -> None:
-        """Tell those who wanted to be told; for whoever delivers events, before it closes."""
-        for callback in self._winding_down:
-            callback()
+    def _find(self, event_type: str) -> Handler[Any] | None:
+        found = self._own.get(event_type)
+        for other in self._others:
+            found = found or other._find(event_type)
+        return found
 
     def __repr__(self) -> str:
-        return f"<Handlers {', '.join(self._by_type) or 'none'}>"
+        return f"<Handlers {', '.join(KINDS.keys() & self._all()) or 'none'}>"
+
+
+def _named(event_type: str) -> str:
+    return "unknown events have" if event_type == UNKNOWN else f"{event_type} has"

@@ -5,6 +5,8 @@ from typing import NamedTuple, Protocol
 
 import attrs
 
+from flip_async._claim_queue import ClaimQueue
+
 
 class Letter(NamedTuple):
     """A webhook that was found good and is to be kept.
@@ -13,11 +15,13 @@ class Letter(NamedTuple):
         webhook_id: Flip's id of the delivery; each is kept once.
         sent_at: When it was signed, as Unix time in seconds.
         body: The body as it came.
+        event_type: What it tells, such as `command.created`.
     """
 
     webhook_id: str
     sent_at: int
     body: bytes
+    event_type: str = ""
 
 
 class InboxEntry(NamedTuple):
@@ -36,36 +40,41 @@ class InboxEntry(NamedTuple):
     failures: int
 
 
-@attrs.frozen
-class Claim:
-    """What an inbox gave to be handled.
+@attrs.frozen(kw_only=True)
+class InboxHome:
+    """Whom an inbox keeps webhooks for.
+
+    Two receivers may share an inbox where they are two processes of one application, and must
+    not where one is the sandbox's and the other is production's. The signing keys tell: whoever
+    has one of them takes the same webhooks. The types of events that are handled do not: they
+    change with each release, and the old and the new one run side by side for a while. They
+    tell who is given what.
 
     Attributes:
-        entries: The webhooks.
-        next_due_at: When the next one is due, as Unix time in seconds; `None` without one.
+        key_digests: A digest of each signing key, keyed by it; never the key.
+        event_types: The types that the receiver has a function for; `"*"` stands for all that
+            are newer than this version.
     """
 
-    entries: Sequence[InboxEntry]
-    next_due_at: float | None
+    key_digests: frozenset[str]
+    event_types: frozenset[str]
 
 
-class Inbox(Protocol):
+class Inbox(ClaimQueue[InboxEntry], Protocol):
     """Keeps webhooks until each is handled or given up, and each once.
 
-    `SqliteInbox` is one; a receiver takes any other. An inbox object belongs to one receiver,
-    in one event loop.
+    `SqliteInbox` is one; a receiver takes any other. An inbox object belongs to one receiver, in
+    one event loop.
     """
 
-    @property
-    def look_every_s(self) -> float:
-        """How often `look` wants to be called, in seconds."""
-        ...
-
-    async def open(self) -> None:
+    async def open(self, *, home: InboxHome) -> None:
         """Get ready.
 
+        Args:
+            home: Whom it is for.
+
         Raises:
-            ConfigurationError: It is something else, or in use.
+            ConfigurationError: It is something else, in use, or for somebody else.
             StorageError: It cannot be used.
         """
         ...
@@ -81,35 +90,16 @@ class Inbox(Protocol):
         """
         ...
 
-    async def claim(self, most: int) -> Claim:
-        """Take webhooks that are due; nobody else is given them meanwhile.
+    async def release(self, entries: Sequence[InboxEntry], *, due_at: float | None = None) -> None:
+        """Let webhooks wait again, for whoever comes.
 
         Args:
-            most: How many at most.
+            entries: Which.
+            due_at: When they are due again after a failure, as Unix time in seconds, which
+                counts their `failures` up; `None` where they were not finished, and may be
+                given at once.
+
+        Raises:
+            StorageError: It cannot be written; they are claimed still.
         """
-        ...
-
-    async def handled(self, entry: InboxEntry) -> None:
-        """Forget a webhook but for its id."""
-        ...
-
-    async def failed(self, entry: InboxEntry, *, due_at: float) -> None:
-        """Let a webhook wait again.
-
-        Args:
-            entry: Which.
-            due_at: When it is due again, as Unix time in seconds.
-        """
-        ...
-
-    async def given_up(self, entry: InboxEntry) -> None:
-        """Never give a webhook again; its body stays as long as its id, to be looked at."""
-        ...
-
-    async def look(self) -> None:
-        """Keep the claims of this receiver alive, and forget what is old."""
-        ...
-
-    async def aclose(self) -> None:
-        """Let claimed webhooks wait again, for others, and close what is open."""
         ...

@@ -3,15 +3,19 @@
 import asyncio
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Literal, Self, cast
 
 import attrs
 
+from flip_async._aio._callbacks import UserCodeError, notify_within, run_user_code
 from flip_async._aio._shutdown import GracefulShutdown
+from flip_async._aio._tasks import detached
+from flip_async._aio._work import GivenUpError
 from flip_async._checks import (
     check_callback,
+    check_clock,
     check_kind,
     check_methods,
     check_seconds,
@@ -20,32 +24,40 @@ from flip_async._checks import (
 from flip_async._clock import Clock, SystemClock
 from flip_async._secret import Secret
 from flip_async.errors import (
+    ClientClosedError,
     ConfigurationError,
     StorageError,
     WebhookBodyError,
     WebhookError,
     WebhookHeaderError,
 )
-from flip_async.webhooks._deduplicator import Once
+from flip_async.webhooks._deduplicator import Deduplicator
 from flip_async.webhooks._events import AnyEvent, read_event
 from flip_async.webhooks._handlers import Handlers
-from flip_async.webhooks._inbox import Inbox, Letter
+from flip_async.webhooks._inbox import Inbox, InboxHome, Letter
 from flip_async.webhooks._signature import (
     TOLERANCE_S,
     Signed,
     SigningKeys,
     as_bytes,
     check_signature,
+    check_tolerance,
 )
-from flip_async.webhooks._verify import check_tolerance
-from flip_async.webhooks._worker import InboxReader, OnGivenUp, Patience
+from flip_async.webhooks._worker import InboxWorker, Patience, Tally
 
 logger: Final = logging.getLogger("flip_async.webhooks")
 
 ANSWER_WITHIN_S: Final = 4.0
 SHUTDOWN_TIMEOUT_S: Final = 20.0
 GIVE_UP_AFTER_S: Final = 24 * 3600.0
-State = Literal["new", "open", "closing", "closed"]
+_TOLD_WITHIN_S: Final = 60.0
+State = Literal["new", "opening", "open", "closing", "closed"]
+OnGivenUp = Callable[[Letter, Exception], Awaitable[None] | None]
+
+
+_INBOX_METHODS: Final = (
+    "open", "put", "claim", "settle", "release", "dead_letter", "renew", "aclose",
+)  # fmt: skip
 
 
 @attrs.frozen
@@ -61,6 +73,27 @@ class Reply:
     reason: str | None = None
 
 
+@attrs.frozen(kw_only=True)
+class ReceiverStats:
+    """What a receiver does at this moment, and has done since it was made.
+
+    Attributes:
+        waiting: Webhooks in the inbox that nobody has in hand, as of the last look.
+        in_hand: Webhooks whose handler runs, or whose end is being written down.
+        handled: How often a handler came to its end.
+        failed: How often one failed.
+        given_up: Webhooks that the inbox gave up.
+        last_error: What went wrong last, in a handler or with the inbox; `None` if nothing did.
+    """
+
+    waiting: int
+    in_hand: int
+    handled: int
+    failed: int
+    given_up: int
+    last_error: str | None
+
+
 class WebhookReceiver:
     """Answers webhooks, each with success only when it is handled or safe on disk.
 
@@ -68,6 +101,10 @@ class WebhookReceiver:
     again. A handler that is still busy after `answer_within_s` goes on, and a re-delivery
     joins it or gets its outcome. With an inbox the webhook is stored, answered, and handled
     after that, again after a failure.
+
+    What is not finished when it closes comes again: it was not answered with success, or goes
+    back into the inbox. A handler that only waits, as a command does between two tries, is not
+    waited for. `stats` tells what is going on.
 
     Each `Webhook-Id` is handled once, also where deliveries overlap. Use it as a context
     manager, in the event loop that the requests come in; `flip_async.fastapi.webhook_router`
@@ -79,10 +116,11 @@ class WebhookReceiver:
             it `FLIP_WEBHOOK_SECRET`.
         inbox: Keeps webhooks on disk until they are handled.
         tolerance_s: How far a webhook's time may be from ours, either way, in seconds.
-        answer_within_s: How long a handler may take before Flip is told to come again, in
-            seconds; Flip itself waits for 5.
+        answer_within_s: How long a handler, or the inbox's disk, may take before Flip is told
+            to come again, in seconds; Flip itself waits for 5.
         shutdown_timeout_s: How long closing waits for handlers that run, in seconds.
-        give_up_after_s: How long an inbox goes on with a handler that fails, in seconds.
+        give_up_after_s: How long an inbox goes on with a handler that fails, in seconds: its
+            pauses, as they are on average, together.
         on_given_up: Is given a `Letter` that the inbox gave up, and the last error; it may be
             async.
         clock: Time and luck, for tests.
@@ -114,7 +152,8 @@ class WebhookReceiver:
         check_seconds(give_up_after_s, field="give_up_after_s")
         check_callback(on_given_up, field="on_given_up")
         check_kind(handlers, Handlers, field="handlers")
-        check_methods(inbox, ("open", "put", "claim", "aclose"), field="inbox")
+        check_methods(inbox, _INBOX_METHODS, field="inbox")
+        check_clock(clock)
         self._handlers: Final = handlers
         self._keys: Final = _keys_of(secret)
         self._inbox: Final = inbox
@@ -124,9 +163,22 @@ class WebhookReceiver:
         self._patience: Final = Patience(give_up_after_s=give_up_after_s)
         self._on_given_up: Final = on_given_up
         self._clock: Final = SystemClock() if clock is None else clock
+        # These change: the state with opening and closing, the others with each webhook.
         self._state = "new"
-        self._once: Final = Once(self._clock)
-        self._reader: InboxReader | None = None
+        self._tally: Final = Tally()
+        self._deduplicator: Final = Deduplicator(self._clock)
+        self._worker: InboxWorker | None = None
+
+    @property
+    def stats(self) -> ReceiverStats:
+        """What it does now, and has done."""
+        worker = self._worker
+        deliveries = self._deduplicator.deliveries if worker is None else worker.deliveries
+        return ReceiverStats(
+            waiting=0 if self._inbox is None else self._inbox.depth.waiting,
+            in_hand=len(deliveries),
+            **attrs.asdict(self._tally),
+        )
 
     async def receive(self, body: bytes, headers: Mapping[str, str]) -> Reply:
         """Take a webhook, and tell what to answer.
@@ -152,7 +204,7 @@ class WebhookReceiver:
                 "application's lifespan, which some test clients do not run"
             )
         if self._state != "open":
-            return Reply(503, "closing")
+            return Reply(503, self._state)
         content = as_bytes(body)
         try:
             signed = check_signature(
@@ -165,68 +217,98 @@ class WebhookReceiver:
             event = read_event(signed, content)
         except WebhookError as error:
             return _refusal(error)
-        if self._reader is None:
+        if self._worker is None:
             return await self._handle(event)
-        return await self._keep(signed, event, self._reader)
+        letter = Letter(signed.webhook_id, signed.sent_at, event.body, event.event_type)
+        keeping = detached(self._keep(letter, self._worker))
+        done, _ = await asyncio.wait({keeping}, timeout=self._answer_within_s)
+        if not done or keeping.cancelled():
+            logger.error("webhook %s is not kept in time", letter.webhook_id)
+            return Reply(503, "cannot be kept")
+        return keeping.result()
 
     async def _handle(self, event: AnyEvent) -> Reply:
         key = event.webhook_id
-        task = self._once.begin(key, lambda: self._run(event))
-        if task is None:
+        work = self._deduplicator.begin(key, lambda: self._dispatch(event))
+        if work is None:
             logger.debug("webhook %s was handled before", key)
             return Reply(204)
         # Not awaited itself: a request that goes away must not take the handler with it.
-        done, _ = await asyncio.wait({task}, timeout=self._answer_within_s)
+        done, _ = await asyncio.wait({work.task}, timeout=self._answer_within_s)
         if not done:
             logger.info("webhook %s is not handled yet: Flip shall come again", key)
             return Reply(503, "still handled")
-        if task.cancelled():
+        if isinstance(work.error, GivenUpError | ClientClosedError):
             return Reply(503, "closing")
-        return Reply(204) if task.exception() is None else Reply(500, "the handler failed")
+        return Reply(204) if work.error is None else Reply(500, "the handler failed")
 
-    async def _run(self, event: AnyEvent) -> None:
+    async def _dispatch(self, event: AnyEvent) -> None:
         try:
             await self._handlers.dispatch(event)
-        except Exception:
-            # Here, as no request may be waiting any more.
-            logger.exception("webhook %s (%s): its handler failed", *_names(event))
+        except ClientClosedError as error:
+            logger.info("webhook %s (%s) is not finished: %s", *_names(event), error)
             raise
+        except Exception as error:
+            self._tally.failed += 1
+            self._tally.trouble(error)
+            if self._worker is None:  # here, as no request may be waiting any more
+                logger.exception("webhook %s (%s): its handler failed", *_names(event))
+            raise
+        self._tally.handled += 1
 
-    async def _keep(self, signed: Signed, event: AnyEvent, reader: InboxReader) -> Reply:
-        assert self._inbox is not None  # there is a reader
-        letter = Letter(signed.webhook_id, signed.sent_at, event.body)
+    async def _keep(self, letter: Letter, worker: InboxWorker) -> Reply:
+        assert self._inbox is not None  # there is a worker
         try:
-            is_new = await self._inbox.put(letter)
-        except StorageError as error:
-            logger.error("webhook %s cannot be kept: %s", signed.webhook_id, error)
+            is_new = await run_user_code(self._inbox.put, letter)
+        except Exception as error:  # an inbox may be a user's
+            self._tally.trouble(error)
+            trace = None if isinstance(error, StorageError) else error
+            text = "webhook %s cannot be kept: %s"
+            logger.error(text, letter.webhook_id, error, exc_info=trace)
             return Reply(503, "cannot be kept")
-        finally:
-            reader.arrived()  # also where the request went away meanwhile
+        worker.arrived()
         if not is_new:
-            logger.debug("webhook %s was kept before", signed.webhook_id)
+            logger.debug("webhook %s was kept before", letter.webhook_id)
         return Reply(204)
 
     async def _handle_letter(self, letter: Letter) -> None:
-        event = read_event(Signed(letter.webhook_id, letter.sent_at), letter.body)
-        await self._handlers.dispatch(event)
+        await self._dispatch(read_event(Signed(letter.webhook_id, letter.sent_at), letter.body))
+
+    async def _give_up(self, letter: Letter, error: Exception) -> None:
+        self._tally.given_up += 1
+        if self._on_given_up is not None:
+            await notify_within(_TOLD_WITHIN_S, logger, self._on_given_up, letter, error)
 
     # Life
 
     async def __aenter__(self) -> Self:
         if self._state not in ("new", "closed"):
             raise ConfigurationError("this receiver is open already")
-        if self._inbox is not None:
-            await self._inbox.open()
-            self._reader = InboxReader(
-                self._inbox,
-                self._handle_letter,
-                patience=self._patience,
-                on_given_up=self._on_given_up,
-                clock=self._clock,
-            )
-            self._reader.start()
+        home = InboxHome(key_digests=self._keys.digests, event_types=self._handlers.event_types)
+        before, self._state = self._state, "opening"
+        try:
+            if self._inbox is not None:
+                await self._open(self._inbox, home)
+        except BaseException:
+            self._state = before
+            raise
         self._state = "open"
         return self
+
+    async def _open(self, inbox: Inbox, home: InboxHome) -> None:
+        try:
+            await run_user_code(lambda: inbox.open(home=home))
+        except UserCodeError as error:
+            raise StorageError(f"the inbox cannot be opened: it {error}") from error
+        self._worker = InboxWorker(
+            inbox,
+            self._handle_letter,
+            patience=self._patience,
+            give_up=self._give_up,
+            tally=self._tally,
+            clock=self._clock,
+        )
+        self._worker.start()
 
     async def __aexit__(
         self,
@@ -237,23 +319,24 @@ class WebhookReceiver:
         if self._state != "open":
             return
         self._state = "closing"
-        last = GracefulShutdown(is_cancelled_already=isinstance(exc_value, asyncio.CancelledError))
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            await last.until_ended(reader.stop())
-        running = self._once.running if reader is None else reader.running
-        self._handlers.wind_down()
-        await last.until_done(self._wait_for(running))
-        await last.until_ended(_give_up(running))
-        if self._inbox is not None:
-            await last.until_done(self._inbox.aclose())
-        self._state = "closed"
-        if last.cancelled is not None:
+        is_cancelled = isinstance(exc_value, asyncio.CancelledError)
+        last = GracefulShutdown(is_cancelled_already=is_cancelled)
+        worker, within_s = self._worker, self._shutdown_timeout_s
+        if worker is None or self._inbox is None:
+            await self._deduplicator.deliveries.finish(last, within_s=within_s)
+        else:
+            await worker.finish(last, within_s=within_s)
+            await self._close(self._inbox, last)
+        self._worker, self._state = None, "closed"
+        if last.cancelled is not None and not is_cancelled:
             raise last.cancelled
 
-    async def _wait_for(self, running: Mapping[str, asyncio.Task[None]]) -> None:
-        if running:
-            await asyncio.wait(running.values(), timeout=self._shutdown_timeout_s)
+    async def _close(self, inbox: Inbox, last: GracefulShutdown) -> None:
+        try:
+            await last.until_done(inbox.aclose())
+        except Exception as error:  # it may be a user's, and others are to be closed too
+            self._tally.trouble(error)
+            logger.exception("the inbox cannot be closed")
 
     def __repr__(self) -> str:
         return f"<WebhookReceiver {self._state}>"
@@ -270,15 +353,6 @@ def _refusal(error: WebhookError) -> Reply:
         return Reply(400, str(error))
     logger.warning("a webhook is refused: %s", error)
     return Reply(400 if isinstance(error, WebhookHeaderError) else 401, str(error))
-
-
-def _give_up(running: Mapping[str, asyncio.Task[None]]) -> list[asyncio.Task[None]]:
-    if running:
-        logger.error("handlers still ran and were given up: webhooks %s", ", ".join(running))
-    tasks = list(running.values())
-    for task in tasks:
-        task.cancel()
-    return tasks
 
 
 def _keys_of(concealed: object) -> SigningKeys:

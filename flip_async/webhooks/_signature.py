@@ -26,6 +26,10 @@ SIGNATURE: Final = "Webhook-Signature"
 TOLERANCE_S: Final = 300.0
 
 _PREFIX: Final = "whsec_"
+_DIGESTED: Final = b"the inbox of flip_async"
+_SHORTEST_KEY: Final = 14
+"""Bytes: 112 bits, the least that NIST SP 800-131A lets a key for HMAC have. Standard Webhooks asks
+for 24 to 64; what Flip gives is not documented."""
 _ID: Final = re.compile(r"[!-~]{1,256}", re.ASCII)  # what any store and any log can hold
 _SECONDS: Final = re.compile(r"0|[1-9][0-9]{0,10}", re.ASCII)
 
@@ -78,6 +82,11 @@ class SigningKeys:
             raise ConfigurationError(f"{field} is empty: it is the signing key, whsec_...")
         return cls(tuple(_key_of(one, field) for one in secrets))
 
+    @property
+    def digests(self) -> frozenset[str]:
+        """One digest for each key, keyed by it: tells which keys are the same, and nothing more."""
+        return frozenset(hmac.digest(key, _DIGESTED, "sha256").hex()[:32] for key in self._keys)
+
     def signatures(self, webhook_id: str, sent_at: str, body: bytes) -> list[bytes]:
         """What each key makes of a webhook, as base64."""
         signed = b"%b.%b.%b" % (webhook_id.encode("ascii"), sent_at.encode("ascii"), body)
@@ -100,6 +109,11 @@ def _key_of(secret: Secret, field: str) -> bytes:
         raise ConfigurationError(
             f"{field} ({shape(secret.reveal())}) is no signing key: it is whsec_ and base64, from "
             "Flip's developer console"
+        )
+    if len(key) < _SHORTEST_KEY:
+        raise ConfigurationError(
+            f"{field} is a signing key of {len(key)} bytes, which a stranger can guess: at least "
+            f"{_SHORTEST_KEY} are needed; was it cut off when it was copied?"
         )
     return key
 
@@ -266,6 +280,11 @@ def as_bytes(body: object) -> bytes:
         "was signed)",
         body,
     )
+
+
+def check_tolerance(value: object) -> None:
+    """Refuse what is no finite number of seconds, at least 0: without an end, old ones pass."""
+    check_number(value, field="tolerance_s", at_least=0, unit=" of seconds")
 
 
 def as_unix_s(moment: object, *, field: str) -> float:

@@ -1,6 +1,8 @@
 """From a command to its acknowledgement [W3], [W4]: in virtual time, against a Flip of our own."""
 
 import asyncio
+import contextlib
+import contextvars
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -11,10 +13,12 @@ import msgspec
 import pytest
 
 from flip_async import SANDBOX, FlipClient, Retries, errors
-from flip_async.commands import CommandFailed, CommandProcessor
+from flip_async._aio import _work
+from flip_async.commands import CommandFailed, CommandProcessor, ProcessorStats
 from flip_async.commands._workers import FAULT_REASON
 from flip_async.models import Command, DeviceStatus
 from flip_async.webhooks import CommandEvent, Handlers, verify
+from flip_async.webhooks._deliveries import leaving
 from tests.support import START, ManualClock, settle
 from tests.support.webhooks import SECRET, body_of, command_row, iso, signed
 
@@ -28,7 +32,7 @@ class CommandFlip(httpx.AsyncBaseTransport):
         self.acknowledged: list[tuple[str, str, str | None]] = []
         self.lists = 0
         self.next_list_answers: deque[httpx.Response | BaseException] = deque()
-        self.next_answers: deque[httpx.Response | Exception] = deque()
+        self.next_answers: deque[httpx.Response | BaseException] = deque()
         self.patch_gate: asyncio.Event | None = None
         self.when_patched: Callable[[dict[str, Any]], None] | None = None
         self.whole_seconds = False
@@ -138,6 +142,21 @@ def event(row: dict[str, Any], event_type: str = "command.created", webhook_id: 
     found = verify(body, signed(body, webhook_id), SECRET, now=START.wall_s)
     assert isinstance(found, CommandEvent)
     return found
+
+
+class Delivery:
+    """A webhook's way from a receiver that may close."""
+
+    def __init__(self) -> None:
+        self._left: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def begin(self, processor: CommandProcessor, row: dict[str, Any]) -> asyncio.Task[None]:
+        context = contextvars.copy_context()
+        context.run(leaving.set, self._left)
+        return asyncio.create_task(processor.handle(event(row)), context=context)
+
+    def leave(self) -> None:
+        self._left.set_result(True)
 
 
 def begin(processor: CommandProcessor, row: dict[str, Any], **options: Any) -> asyncio.Task[None]:
@@ -383,6 +402,30 @@ async def test_a_cancelation_that_comes_during_the_acknowledgement_is_handled_ne
     assert len(server.acknowledged) == 2
 
 
+async def test_a_change_that_comes_in_the_last_step_of_a_worker_is_handled(
+    flip: FlipClient, server: CommandFlip, device: Device, clock: ManualClock
+) -> None:
+    """The task has ended, and its end was not noticed yet."""
+    async with (processor := make(device, clock)).running(flip):
+        workers, ledger, loop = processor._workers, processor._ledger, asyncio.get_running_loop()
+        assert workers is not None
+        real = ledger.acknowledged
+
+        def acknowledged(handled: Command, answer: Command) -> Command | None:
+            clock.move(1)
+            if handled.status == "OK":
+                change = msgspec.convert(server.cancel(), Command)
+                loop.call_soon(workers.offer, change)
+            return real(handled, answer)
+
+        ledger.acknowledged = acknowledged  # type: ignore[method-assign]
+        await processor.handle(event(server.change()))
+        await settle()
+
+    assert device.handled == [("c", "OK"), ("c", "CANCELED")]
+    assert server.rows["c"]["device_status"] == "OK"
+
+
 async def test_a_server_whose_answers_always_differ_is_not_answered_for_ever(
     flip: FlipClient,
     server: CommandFlip,
@@ -508,6 +551,74 @@ async def test_an_acknowledgement_that_is_refused_for_good_is_reported_at_once(
 
     assert len(told.told) == 1
     assert len(server.acknowledged) == 1
+
+
+@pytest.mark.parametrize("bug", [RuntimeError("a bug"), asyncio.CancelledError("a bug")], ids=repr)
+async def test_a_bug_of_a_transport_costs_one_try_and_stops_nobody(
+    flip: FlipClient,
+    server: CommandFlip,
+    device: Device,
+    clock: ManualClock,
+    bug: BaseException,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """[B1], [B3]: nobody was cancelled, and the processor was not stopped."""
+    server.next_answers.append(bug)
+    async with (processor := make(device, clock)).running(flip):
+        done = begin(processor, server.change())
+        await clock.pass_time(5)
+        await done
+
+    assert len(device.handled) == 1
+    assert len(server.acknowledged) == 2
+    assert "stopped" not in caplog.text
+    assert "a bug while it was acknowledged" in caplog.text
+
+
+async def test_a_clock_that_jumps_changes_no_window(
+    flip: FlipClient, server: CommandFlip, device: Device, clock: ManualClock
+) -> None:
+    """They are placed when the version arrives [B6]: forward gives nothing up, back prolongs nothing."""
+    for jump_s in (3600, -7200):
+        device.next_errors += [ValueError("busy")] * 2
+        server.next_answers += [httpx.Response(503)] * 2
+        async with (processor := make(device, clock)).running(flip):
+            done = begin(processor, server.change(str(jump_s)))
+            await settle()
+            clock.jump_wall(jump_s)
+            await clock.pass_time(30)
+            await done
+    assert [status for _, status, _ in server.acknowledged] == ["OK"] * 6
+
+    device.always = ValueError("no")
+    async with (processor := make(device, clock)).running(flip):
+        done = begin(processor, server.change())
+        await settle()
+        clock.jump_wall(-3600)
+        await clock.pass_time(12 * 60)
+        await done
+
+    assert server.acknowledged[-1] == ("c", "FAILED_FAULT", FAULT_REASON)
+
+
+async def test_stats_tell_what_became_of_commands_and_of_polling(
+    flip: FlipClient, server: CommandFlip, device: Device, clock: ManualClock
+) -> None:
+    server.next_list_answers += [httpx.Response(503), RuntimeError("a bug")]
+    server.next_answers += [httpx.Response(404)]
+    async with (processor := make(device, clock, poll_every_s=60)).running(flip):
+        await processor.handle(event(server.change("one")))
+        await processor.handle(event(server.change("two"), webhook_id="two"))
+        assert processor.stats == ProcessorStats(
+            in_hand=0,
+            acknowledged=1,
+            unacknowledged=1,
+            last_poll_error="GET /v1/commands: 503 Service Unavailable",
+        )
+        await clock.pass_time(60)
+        assert processor.stats.last_poll_error == "RuntimeError: a bug"
+        await clock.pass_time(60)
+        assert processor.stats.last_poll_error is None
 
 
 async def test_without_somebody_to_tell_it_is_in_the_log(
@@ -798,10 +909,13 @@ async def test_whoever_delivers_and_the_processor_wait_together_no_longer_than_o
     flip: FlipClient, server: CommandFlip, device: Device, clock: ManualClock
 ) -> None:
     device.gate = asyncio.Event()
+    delivery = Delivery()
     async with (processor := make(device, clock, shutdown_timeout_s=3600)).running(flip):
-        done = begin(processor, server.change())
+        done = delivery.begin(processor, server.change())
         await settle()
-        processor.wind_down()
+        delivery.leave()
+        await settle()
+        assert not done.done()  # its function runs, and is waited for
         clock.move(3600)  # a receiver has waited for it
 
     with pytest.raises(errors.ClientClosedError):
@@ -809,18 +923,177 @@ async def test_whoever_delivers_and_the_processor_wait_together_no_longer_than_o
     assert device.running == 0
 
 
-async def test_an_acknowledgement_that_leaving_cuts_off_is_reported(
+async def test_an_acknowledgement_that_leaving_cuts_off_comes_again(
     flip: FlipClient, server: CommandFlip, device: Device, clock: ManualClock
 ) -> None:
+    """It is not given up, so nobody is told; and the device has it, so it is not called again."""
     told = Unacknowledged()
     server.patch_gate = asyncio.Event()
-    async with (processor := make(device, clock, on_unacknowledged=told)).running(flip):
+    row = server.change()
+    processor = make(device, clock, on_unacknowledged=told)
+    async with processor.running(flip):
+        done = begin(processor, row)
+        await settle()
+    with pytest.raises(errors.ClientClosedError, match="stopped before command c"):
+        await done
+    with pytest.raises(errors.ClientClosedError, match="was stopped"):
+        await processor.handle(event(row))
+
+    server.patch_gate = None
+    async with processor.running(flip):
+        await processor.handle(event(row))
+
+    assert told.told == []
+    assert len(device.handled) == 1
+    assert server.rows["c"]["device_status"] == "OK"
+
+
+async def test_leaving_does_not_wait_for_the_next_try_to_acknowledge(
+    flip: FlipClient, server: CommandFlip, device: Device, clock: ManualClock
+) -> None:
+    """No time passes, and what is not acknowledged comes again."""
+    told = Unacknowledged()
+    server.next_answers.append(httpx.Response(503, headers={"Retry-After": "600"}))
+    row = server.change()
+    processor = make(device, clock, on_unacknowledged=told, shutdown_timeout_s=3600)
+    async with processor.running(flip):
+        done = begin(processor, row)
+        await settle()
+        assert processor.stats.in_hand == 1
+    with pytest.raises(errors.ClientClosedError):
+        await done
+
+    async with processor.running(flip):
+        await processor.handle(event(row))
+
+    assert told.told == []
+    assert len(device.handled) == 1
+    assert server.acknowledged == [("c", "OK", None)] * 2
+
+
+async def test_a_version_that_was_left_unfinished_and_has_changed_is_handled_anew(
+    flip: FlipClient, server: CommandFlip, device: Device, clock: ManualClock
+) -> None:
+    server.next_answers.append(httpx.Response(503))
+    async with (processor := make(device, clock)).running(flip):
         done = begin(processor, server.change())
         await settle()
     with pytest.raises(errors.ClientClosedError):
         await done
 
-    assert told.told == [("c", "OK", "ClientClosedError")]
+    clock.move(1)
+    async with processor.running(flip):
+        await processor.handle(event(server.cancel()))
+
+    assert device.handled == [("c", "OK"), ("c", "CANCELED")]
+
+
+async def test_leaving_does_not_wait_for_a_place(
+    flip: FlipClient, server: CommandFlip, device: Device, clock: ManualClock
+) -> None:
+    """Those that wait for one are told at once, and never called."""
+    device.gate = gate = asyncio.Event()
+    processor = make(device, clock, concurrency=1, shutdown_timeout_s=30)
+
+    async def look_at(first: asyncio.Task[None], *others: asyncio.Task[None]) -> None:
+        for other in others:
+            with pytest.raises(errors.ClientClosedError):
+                await other
+        assert not first.done()
+        gate.set()
+
+    async with processor.running(flip):
+        done = [begin(processor, server.change(name), webhook_id=name) for name in "abc"]
+        await settle()
+        looking = asyncio.create_task(look_at(*done))
+    await looking
+    await done[0]
+
+    assert device.handled == [("a", "OK")]
+
+
+async def test_a_client_that_is_closed_first_costs_no_acknowledgement(
+    server: CommandFlip, device: Device, clock: ManualClock
+) -> None:
+    """Closing order does not matter: with another client it comes again."""
+    told, row = Unacknowledged(), server.change()
+    device.gate = asyncio.Event()
+    processor = make(device, clock, on_unacknowledged=told)
+    for _ in range(2):
+        flip = FlipClient(environment=SANDBOX, api_key="fl_your_api_key", transport=server)
+        async with processor.running(flip):
+            done = begin(processor, row)
+            await settle()
+            if not device.gate.is_set():
+                await flip.aclose()
+                device.gate.set()
+                with pytest.raises(errors.ClientClosedError, match="client was closed before"):
+                    await done
+            await asyncio.wait([done])
+        await flip.aclose()
+
+    assert told.told == []
+    assert len(device.handled) == 1
+    assert server.acknowledged == [("c", "OK", None)]
+
+
+async def test_whoever_delivers_and_closes_is_not_kept_by_a_pause(
+    flip: FlipClient, server: CommandFlip, device: Device, clock: ManualClock
+) -> None:
+    """And the processor, which another application runs, goes on."""
+    server.next_answers.append(httpx.Response(503))
+    delivery = Delivery()
+    async with (processor := make(device, clock)).running(flip):
+        done = delivery.begin(processor, server.change())
+        await settle()
+        delivery.leave()
+        with pytest.raises(errors.ClientClosedError, match="not acknowledged yet"):
+            await done
+        await clock.pass_time(5)
+
+    assert server.acknowledged == [("c", "OK", None)] * 2
+    assert processor.stats.acknowledged == 1
+
+
+async def test_whoever_delivers_and_closes_waits_for_a_function_that_runs(
+    flip: FlipClient, server: CommandFlip, device: Device, clock: ManualClock
+) -> None:
+    device.gate = asyncio.Event()
+    delivery = Delivery()
+    async with (processor := make(device, clock)).running(flip):
+        done = delivery.begin(processor, server.change())
+        await settle()
+        delivery.leave()
+        await settle()
+        device.gate.set()
+        await done
+
+    assert server.acknowledged == [("c", "OK", None)]
+
+
+async def test_a_function_that_ignores_its_end_does_not_keep_the_processor(
+    flip: FlipClient,
+    server: CommandFlip,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(_work, "_ENDS_WITHIN_S", 0.05)
+    free = asyncio.Event()
+
+    async def stubborn(command: Command) -> None:
+        while not free.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await free.wait()
+
+    processor = CommandProcessor(stubborn, poll_every_s=None, shutdown_timeout_s=0.05, clock=clock)
+    async with processor.running(flip):
+        begin(processor, server.change())
+        await settle()
+
+    assert "1 functions do not end though they are cancelled" in caplog.text
+    free.set()
+    await settle()
 
 
 async def test_nobody_who_waits_is_disturbed_by_one_who_leaves(
@@ -923,3 +1196,46 @@ async def test_a_registry_hands_it_all_events_about_commands(
     assert device.handled == [("c", "OK"), ("c", "CANCELED")]
     with pytest.raises(errors.ConfigurationError, match="has a handler"):
         processor.register(handlers)
+
+
+async def test_what_is_given_up_is_told_once_though_leaving_cuts_the_telling_off(
+    flip: FlipClient, server: CommandFlip, device: Device, clock: ManualClock
+) -> None:
+    told: list[str] = []
+
+    async def tell(command: Command, status: DeviceStatus, error: errors.FlipError) -> None:
+        told.append(command.id)
+        await asyncio.Event().wait()
+
+    server.next_answers.append(httpx.Response(404))
+    row = server.change()
+    processor = make(device, clock, on_unacknowledged=tell)
+    async with processor.running(flip):
+        done = begin(processor, row)
+        await settle()
+    await done
+    async with processor.running(flip):
+        await processor.handle(event(row))
+
+    assert told == ["c"]
+    assert len(server.acknowledged) == 1
+
+
+async def test_a_callback_that_never_ends_keeps_nobody_waiting(
+    flip: FlipClient,
+    server: CommandFlip,
+    device: Device,
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """[B4]: whoever waits for the command waits for it no longer than for a function."""
+
+    async def told(command: Command, status: DeviceStatus, error: errors.FlipError) -> None:
+        await asyncio.Event().wait()
+
+    server.next_answers.append(httpx.Response(404))
+    processor = make(device, clock, on_unacknowledged=told, handler_timeout_s=0.02)
+    async with processor.running(flip):
+        await processor.handle(event(server.change()))
+
+    assert "told took longer than 0.02 s" in caplog.text

@@ -1,24 +1,31 @@
 """What a webhook is answered, and how often its handler runs, without an inbox [W2]."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 
-from flip_async import errors
+from flip_async import SANDBOX, FlipClient, errors
+from flip_async._aio import _work
+from flip_async.commands import CommandProcessor
 from flip_async.webhooks import (
     CommandEvent,
     EnrollmentEvent,
     Handlers,
+    ReceiverStats,
     Reply,
+    SettingsEvent,
     UnknownEvent,
     WebhookReceiver,
 )
-from flip_async.webhooks._deduplicator import Once
+from flip_async.webhooks._deduplicator import Deduplicator
+from tests.exchange.test_command_processor import CommandFlip, Device
 from tests.support import ManualClock, settle
-from tests.support.webhooks import OTHER_SECRET, SECRET, body_of, example, signed
+from tests.support.webhooks import OTHER_SECRET, SECRET, MemoryInbox, body_of, example, signed
 
 ENROLLED = body_of("enrollment.updated", example("enrollment.updated")["event_object"])
 
@@ -218,15 +225,15 @@ async def test_successes_are_remembered_for_a_day(
 
 async def test_so_many_are_remembered_and_the_oldest_goes_first(clock: ManualClock) -> None:
     runs: list[str] = []
-    once = Once(clock, at_most=2)
+    once = Deduplicator(clock, at_most=2)
 
     async def begin(key: str) -> None:
         async def job() -> None:
             runs.append(key)
 
-        task = once.begin(key, job)
-        if task is not None:
-            await task
+        work = once.begin(key, job)
+        if work is not None:
+            await work.task
 
     for key in "abcbca":
         await begin(key)
@@ -350,6 +357,141 @@ async def test_closing_that_is_cancelled_still_ends_everything(
     assert recorder.cancelled == 1
 
 
+async def test_closing_that_is_cancelled_after_an_error_of_the_body_is_cancelled(
+    handlers: Handlers, recorder: Recorder, clock: ManualClock
+) -> None:
+    """A cancellation is never swallowed, whatever else went wrong [B1]."""
+    recorder.gate = asyncio.Event()
+
+    async def serve() -> None:
+        async with make(handlers, clock, shutdown_timeout_s=3600) as receiver:
+            assert (await deliver(receiver)).status == 503
+            raise ValueError("the body's own")
+
+    serving = asyncio.create_task(serve())
+    while not recorder.seen:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    serving.cancel()
+    await settle()
+    recorder.gate.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert recorder.cancelled == 0
+
+
+async def test_a_handler_that_ignores_its_end_does_not_keep_the_receiver(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_work, "_ENDS_WITHIN_S", 0.05)
+    free, handlers = asyncio.Event(), Handlers()
+
+    @handlers.on("enrollment.updated")
+    async def stubborn(event: EnrollmentEvent) -> None:
+        while not free.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await free.wait()
+
+    async with make(handlers, clock) as receiver:
+        assert (await deliver(receiver)).status == 503
+
+    assert "1 of these handlers do not end though they are cancelled" in caplog.text
+    free.set()
+    await settle()
+
+
+async def test_closing_does_not_wait_for_a_command_between_two_tries(
+    clock: ManualClock, recorder: Recorder
+) -> None:
+    """Flip shall come again; the processor, which may be another application's, goes on."""
+    server, handlers = CommandFlip(clock), Handlers()
+    server.next_answers.append(httpx.Response(503))
+    processor = CommandProcessor(Device(), poll_every_s=None, clock=clock)
+    processor.register(handlers)
+    body = body_of("command.created", server.change())
+    async with (
+        FlipClient(environment=SANDBOX, api_key="fl_a_b", transport=server) as flip,
+        processor.running(flip),
+    ):
+        slow = {"answer_within_s": 3600, "shutdown_timeout_s": 3600}
+        async with make(handlers, clock, **slow) as receiver:
+            answer = asyncio.create_task(receiver.receive(body, signed(body)))
+            await settle()
+        assert (await answer).status == 503
+        async with make(handlers, clock) as receiver:
+            again = asyncio.create_task(receiver.receive(body, signed(body)))
+            await clock.pass_time(5)
+            assert (await again).status == 204
+
+    assert server.acknowledged == [("c", "OK", None)] * 2
+
+
+async def test_a_processor_that_stops_first_lets_flip_come_again(
+    clock: ManualClock, recorder: Recorder
+) -> None:
+    server, handlers = CommandFlip(clock), Handlers()
+    server.next_answers.append(httpx.Response(503))
+    processor = CommandProcessor(Device(), poll_every_s=None, clock=clock)
+    processor.register(handlers)
+    body = body_of("command.created", server.change())
+    async with (
+        FlipClient(environment=SANDBOX, api_key="fl_a_b", transport=server) as flip,
+        make(handlers, clock, answer_within_s=3600) as receiver,
+    ):
+        async with processor.running(flip):
+            answer = asyncio.create_task(receiver.receive(body, signed(body)))
+            await settle()
+        assert (await answer).status == 503
+        assert (await receiver.receive(body, signed(body))).status == 503
+        async with processor.running(flip):
+            assert (await receiver.receive(body, signed(body))).status == 204
+
+    assert server.acknowledged == [("c", "OK", None)] * 2
+
+
+async def test_what_is_released_and_claimed_again_at_once_is_handled(clock: ManualClock) -> None:
+    """Though the task that released it has a last step to go: else nobody would have it."""
+
+    class Eager(MemoryInbox):
+        async def _call(self, name: str) -> None:
+            self._at(name)
+
+    handlers, calls, inbox = Handlers(), list[str](), Eager(clock)
+
+    @handlers.on("enrollment.updated")
+    async def handler(event: EnrollmentEvent) -> None:
+        calls.append(event.webhook_id)
+        if len(calls) == 1:
+            raise errors.ClientClosedError("closed")
+
+    async with make(handlers, clock, inbox=inbox) as receiver:
+        assert (await deliver(receiver)).status == 204
+        await clock.pass_time(2)
+
+        assert calls == ["a", "a"]
+        assert inbox.settled == ["a"]
+
+
+async def test_stats_tell_what_became_of_webhooks(
+    receiver: WebhookReceiver, recorder: Recorder
+) -> None:
+    recorder.fail_times = 1
+    await deliver(receiver)
+    await deliver(receiver)
+    recorder.gate = asyncio.Event()
+    await deliver(receiver, "b")
+
+    assert receiver.stats == ReceiverStats(
+        waiting=0,
+        in_hand=1,
+        handled=1,
+        failed=1,
+        given_up=0,
+        last_error="ValueError: the handler's own trouble",
+    )
+
+
 async def test_a_receiver_that_was_not_entered_says_so(
     handlers: Handlers, clock: ManualClock
 ) -> None:
@@ -427,6 +569,61 @@ async def test_each_type_has_one_handler_and_unknown_ones_their_own() -> None:
     with pytest.raises(errors.ConfigurationError, match="unknown events have a handler"):
         handlers.on_unknown(unknown)
     assert repr(handlers) == "<Handlers command.created>"
+
+
+async def test_registries_of_several_modules_make_one() -> None:
+    """What they are given later counts too, and they stay as they are."""
+    homes, grid, seen = Handlers(), Handlers(), list[str]()
+    together = Handlers(homes, grid)
+
+    @homes.on("enrollment.updated")
+    async def enrolled(event: EnrollmentEvent) -> None:
+        seen.append("homes")
+
+    @grid.on("command.created")
+    async def created(event: CommandEvent) -> None:
+        seen.append("grid")
+
+    @together.on_unknown
+    async def unknown(event: UnknownEvent) -> None:
+        seen.append("unknown")
+
+    async with WebhookReceiver(together, secret=SECRET, clock=ManualClock()) as receiver:
+        for event_type in ("command.created", "enrollment.updated", "new.thing"):
+            body = (
+                body_of(event_type, example(event_type)["event_object"])
+                if (event_type != "new.thing")
+                else body_of(event_type, {})
+            )
+            await receiver.receive(body, signed(body, event_type))
+
+    assert seen == ["grid", "homes", "unknown"]
+    assert together.event_types == {"command.created", "enrollment.updated", "*"}
+    assert homes.event_types == {"enrollment.updated"}
+
+
+async def test_two_functions_for_one_type_are_refused_by_name_whenever_they_come() -> None:
+    one, two = Handlers(), Handlers()
+    later = Handlers(one, two)
+
+    @one.on("settings.apply")
+    async def first(event: SettingsEvent) -> None: ...
+
+    assert Handlers(one, Handlers(one)).event_types == {"settings.apply"}  # one by two ways
+    with pytest.raises(errors.ConfigurationError, match="first.*call .*first.* from there"):
+        later.on("settings.apply")(first)
+
+    @two.on("settings.apply")
+    async def second(event: SettingsEvent) -> None: ...
+
+    says = "settings.apply has two handlers, .*first and .*second: keep one"
+    with pytest.raises(errors.ConfigurationError, match=says):
+        Handlers(one, two)
+    with pytest.raises(errors.ConfigurationError, match=says):
+        async with WebhookReceiver(later, secret=SECRET):
+            raise AssertionError
+    with pytest.raises(errors.InvalidArgumentError, match="others"):
+        Handlers({})  # type: ignore[arg-type]
 
 
 def test_a_type_that_is_not_documented_is_refused() -> None:

@@ -29,7 +29,7 @@ DOCUMENTED = {
     "PRODUCTION", "SANDBOX", "UNSET", "ApiKeyAuth", "ClientCredentialsAuth", "Environment",
     "FlipClient", "MemoryTokenStore", "Pages", "ProductionClient", "RefreshEvent", "Retries",
     "RetryEvent", "SandboxClient", "SiteTokenAuth", "Token", "TokenStore", "errors", "__version__",
-    "AggregatorClient", "UtilityClient",
+    "AggregatorClient", "UtilityClient", "run_worker",
 }  # fmt: skip
 
 

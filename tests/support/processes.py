@@ -53,6 +53,11 @@ class Process:
             assert line, f"it ended: {self.output}"
             self.output += line.decode()
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, and wait for nothing."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     async def end(self, number: signal.Signals) -> int:
         """Send a signal and wait for the end."""
         assert self._process is not None

@@ -85,11 +85,15 @@ class Swept:
 Arrange = Callable[[], AbstractAsyncContextManager[Scenario]]
 
 
-async def sweep(arrange: Arrange, how: How) -> Swept:
-    """Run a scenario for turn 0, 1, 2, … until it ends by itself before the turn."""
+async def sweep(arrange: Arrange, how: How, *, step: int = 1) -> Swept:
+    """Run a scenario for turn 0, 1, 2, … until it ends by itself before the turn.
+
+    Where a thread is waited for there are hundreds of turns that are alike: `step` passes over
+    some of them.
+    """
     swept = Swept()
     ended_in_a_row = turn = 0
-    while ended_in_a_row < _ENDED_IN_A_ROW and turn < _TURNS_AT_MOST:
+    while ended_in_a_row < _ENDED_IN_A_ROW and turn < _TURNS_AT_MOST * step:
         run = _Run(how, turn)
         await run.through(arrange)
         swept.violations += [f"{how.value} at turn {turn}: {what}" for what in run.violations]
@@ -99,7 +103,7 @@ async def sweep(arrange: Arrange, how: How) -> Swept:
             ended_in_a_row = 0
         else:
             ended_in_a_row += 1
-        turn += 1
+        turn += step
     return swept
 
 

@@ -2,29 +2,33 @@
 
 import asyncio
 import sqlite3
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from flip_async import errors
 from flip_async._sqlite import _file
 from flip_async.webhooks import (
-    Claim,
     EnrollmentEvent,
     Handlers,
     InboxEntry,
+    InboxHome,
     Letter,
+    SigningKeys,
     SqliteInbox,
     WebhookReceiver,
 )
 from flip_async.webhooks._worker import Patience
-from tests.support import START, ManualClock
-from tests.support.webhooks import SECRET, body_of, example, signed
+from tests.support import START, FastClock, HurriedClock, ManualClock
+from tests.support.webhooks import OTHER_SECRET, SECRET, body_of, example, signed
 
+HOME = InboxHome(key_digests=SigningKeys.of(SECRET).digests, event_types=frozenset())
 ENROLLED = body_of("enrollment.updated", example("enrollment.updated")["event_object"])
 
 
@@ -158,6 +162,30 @@ async def test_a_cancelled_error_from_within_is_a_failure_of_the_handler(
     assert recorder.seen == ["a", "a"]
 
 
+async def test_a_handler_that_cancels_its_own_task_has_failed(
+    recorder: Recorder, path: Path, clock: ManualClock
+) -> None:
+    """Its webhook is given back by whoever took it, and not lost with the task [B1]."""
+    handlers, calls = Handlers(), list[str]()
+
+    @handlers.on("enrollment.updated")
+    async def handler(event: EnrollmentEvent) -> None:
+        calls.append(event.webhook_id)
+        if len(calls) == 1:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+
+    fast = FastClock()
+    inbox = SqliteInbox(path, clock=fast, lease_s=1e6)
+    async with WebhookReceiver(handlers, secret=SECRET, inbox=inbox, clock=fast) as receiver:
+        await deliver(receiver, "a")
+        await until(lambda: rows(path)[0][1:3] == (1, 1))
+
+    assert calls == ["a", "a"]
+
+
 async def test_what_fails_for_a_day_is_given_up_and_told(recorder: Recorder, path: Path) -> None:
     """Its body stays, to be looked at."""
     told: list[tuple[str, str]] = []
@@ -178,19 +206,17 @@ async def test_what_fails_for_a_day_is_given_up_and_told(recorder: Recorder, pat
 
 
 def test_the_pauses_grow_to_five_minutes_and_end_after_a_day() -> None:
+    """By the pauses, as they are on average: a clock that jumps gives nothing up."""
     patience = Patience(give_up_after_s=86_400)
-    accepted_at, now_s, pauses = 1_000_000.0, 1_000_000.0, []
-    for failures in range(1000):
-        entry = InboxEntry(1, Letter("a", 0, b""), accepted_at, failures)
-        at = patience.next_try_at(entry, now_s=now_s, luck=1.0)
-        if at is None:
-            break
-        pauses.append(at - now_s)
-        now_s = at
+    pauses: list[float] = []
+    while (pause_s := patience.pause_s(len(pauses) + 1, luck=0.5)) is not None:
+        pauses.append(pause_s)
 
-    assert pauses[:4] == [1, 2, 4, 8]
-    assert max(pauses) == 300
-    assert 86_000 < now_s - accepted_at <= 86_400
+    assert patience.pause_s(1, luck=1.0) == 1
+    assert patience.pause_s(2, luck=0.0) == 1
+    assert patience.pause_s(20, luck=1.0) == 300
+    assert pauses[:4] == [0.75, 1.5, 3, 6]
+    assert 86_000 < sum(pauses) <= 86_400
 
 
 async def test_what_was_not_handled_at_the_end_is_handled_after_the_next_start(
@@ -211,14 +237,18 @@ async def test_what_was_not_handled_at_the_end_is_handled_after_the_next_start(
     assert Counter(recorder.seen) == {"a": 2, "b": 2}
 
 
+@pytest.mark.parametrize("ahead_s", [0, 86_400])
 async def test_what_a_dead_process_had_claimed_is_handled_when_its_lease_is_over(
-    recorder: Recorder, path: Path
+    recorder: Recorder, path: Path, ahead_s: int
 ) -> None:
-    dead = SqliteInbox(path, lease_s=0.4)
-    await dead.open()
+    """Also where its clocks were ahead of ours: a lease is never longer than itself [B6]."""
+    clock = HurriedClock()
+    clock.move(ahead_s)
+    dead = SqliteInbox(path, lease_s=0.4, clock=clock)
+    await dead.open(home=HOME)
     await dead.put(Letter("a", int(START.wall_s), ENROLLED))
-    assert len((await dead.claim(10)).entries) == 1
-    await dead._storage.aclose()  # and not its own aclose, which lets go
+    assert len(await dead.claim(10)) == 1
+    await dead._file.aclose()  # and not its own aclose, which lets go
 
     async with make(recorder, path, lease_s=0.4):
         await until(lambda: recorder.seen == ["a"])
@@ -250,32 +280,249 @@ async def test_a_lease_is_renewed_while_a_handler_runs(recorder: Recorder, path:
 
 async def test_ids_are_forgotten_after_seven_days(path: Path, clock: ManualClock) -> None:
     inbox = SqliteInbox(path, clock=clock)
-    await inbox.open()
+    await inbox.open(home=HOME)
     assert await inbox.put(Letter("a", 0, ENROLLED))
-    (entry,) = (await inbox.claim(10)).entries
-    await inbox.handled(entry)
+    (entry,) = await inbox.claim(10)
+    await inbox.settle([entry])
     clock.move(7 * 24 * 3600 - 1)
-    await inbox.look()
+    await inbox.renew()
     assert not await inbox.put(Letter("a", 0, ENROLLED))
     clock.move(2)
-    await inbox.look()
+    await inbox.renew()
     assert await inbox.put(Letter("a", 0, ENROLLED))
     await inbox.aclose()
 
 
 async def test_claims_leave_nothing_behind(path: Path) -> None:
     inbox = SqliteInbox(path)
-    await inbox.open()
+    await inbox.open(home=HOME)
     for number in range(20):
         await inbox.put(Letter(str(number), 0, ENROLLED))
-        (entry,) = (await inbox.claim(10)).entries
-        await inbox.handled(entry)
-    await inbox.look()
+        (entry,) = await inbox.claim(10)
+        await inbox.settle([entry])
+    await inbox.renew()
     await inbox.aclose()
     db = sqlite3.connect(path)
 
-    assert db.execute("SELECT count(*) FROM claims").fetchone() == (0,)
+    assert db.execute("SELECT count(*) FROM owners").fetchone() == (0,)
     db.close()
+
+
+# Home
+
+BODIES = {
+    "enrollment.updated": ENROLLED,
+    "settings.apply": body_of("settings.apply", {"id": "s"}),
+    "tariff.created": body_of("tariff.created", {}),
+}
+
+
+class Application:
+    """A receiver of certain types, with certain keys, on a file."""
+
+    def __init__(self, path: Path, *event_types: str, secret: Any = SECRET) -> None:
+        self.seen: list[str] = []
+        handlers = Handlers()
+        for event_type in event_types:
+            if event_type == "*":
+                handlers.on_unknown(self._see)
+            else:
+                handlers.on(event_type)(self._see)  # type: ignore[call-overload]
+        self.receiver = WebhookReceiver(handlers, secret=secret, inbox=SqliteInbox(path))
+
+    async def _see(self, event: Any) -> None:
+        self.seen.append(event.event_type)
+
+    async def deliver(self, event_type: str, webhook_id: str | None = None) -> None:
+        body = BODIES[event_type]
+        headers = signed(body, webhook_id or event_type, at_s=time.time())
+        assert (await self.receiver.receive(body, headers)).status == 204
+
+
+async def test_a_receiver_with_other_keys_is_refused(path: Path) -> None:
+    """Sandbox and production with a file by a copied line would take each other's webhooks."""
+    async with Application(path).receiver:
+        pass
+
+    other = Application(path, secret=OTHER_SECRET).receiver
+    with pytest.raises(errors.ConfigurationError, match="other signing keys.*file of its own"):
+        async with other:
+            raise AssertionError
+    assert SECRET not in path.read_bytes().decode("latin-1")
+    async with Application(path).receiver:
+        pass
+
+
+async def test_a_key_is_replaced_by_giving_both_for_a_while(path: Path) -> None:
+    for secret in (SECRET, [OTHER_SECRET, SECRET], OTHER_SECRET):
+        async with Application(path, secret=secret).receiver:
+            pass
+
+
+async def test_each_webhook_goes_to_a_receiver_that_handles_its_type(path: Path) -> None:
+    """As in a deploy that adds a handler, while the old processes still run."""
+    old, new = Application(path, "settings.apply"), Application(path, "enrollment.updated", "*")
+    async with old.receiver, new.receiver:
+        for number in range(20):
+            for event_type in BODIES:
+                await old.deliver(event_type, f"{event_type}-{number}")
+        await until(lambda: all(row[1] == 1 for row in rows(path)))
+
+    assert Counter(old.seen) == {"settings.apply": 20}
+    assert Counter(new.seen) == {"enrollment.updated": 20, "tariff.created": 20}
+
+
+async def test_a_webhook_waits_for_a_receiver_that_is_away(path: Path) -> None:
+    """Another one with the same key does not take it and forget it."""
+    async with Application(path, "enrollment.updated").receiver:
+        pass
+    other, back = Application(path, "settings.apply"), Application(path, "enrollment.updated")
+    async with other.receiver:
+        await other.deliver("enrollment.updated")
+        await other.deliver("settings.apply")
+        await until(lambda: other.seen == ["settings.apply"])
+        await until(lambda: [row[1] for row in rows(path)] == [0, 1])
+    async with back.receiver:
+        await until(lambda: back.seen == ["enrollment.updated"])
+
+
+async def test_what_nobody_handles_is_passed_over(path: Path) -> None:
+    nobody = Application(path)
+    async with nobody.receiver:
+        for event_type in BODIES:
+            await nobody.deliver(event_type)
+        await until(lambda: [row[1] for row in rows(path)] == [1, 1, 1])
+
+
+async def test_a_type_that_nobody_has_handled_for_a_week_is_nobodys(
+    path: Path, clock: ManualClock
+) -> None:
+    settings = attrs.evolve(HOME, event_types=frozenset({"settings.apply"}))
+    inbox = SqliteInbox(path, clock=clock)
+    await inbox.open(home=settings)
+    await inbox.aclose()
+    await inbox.open(home=HOME)
+    await inbox.put(Letter("a", 0, b"", "settings.apply"))
+    clock.move(7 * 24 * 3600 - 1)
+    await inbox.renew()
+    assert await inbox.claim(10) == []
+    assert inbox.depth.next_due_at is None
+    clock.move(2)
+    await inbox.renew()
+
+    assert [entry.letter.webhook_id for entry in await inbox.claim(10)] == ["a"]
+    await inbox.aclose()
+
+
+# Clocks
+
+
+@pytest.mark.parametrize("jump_s", [-3600, -86_400 * 365])
+async def test_a_pause_is_no_longer_than_itself_though_the_clock_is_set_back(
+    path: Path, clock: ManualClock, jump_s: int
+) -> None:
+    """Nor is a webhook that waits, or one whose clock was ahead when it was put there [B6]."""
+    inbox = SqliteInbox(path, clock=clock)
+    await inbox.open(home=HOME)
+    await inbox.put(Letter("failed", 0, b""))
+    entries = await inbox.claim(10)
+    await inbox.release(entries, due_at=clock.wall() + 60)
+    await inbox.put(Letter("new", 0, b""))
+    clock.jump_wall(jump_s)
+
+    (new,) = await inbox.claim(10)
+    assert new.letter.webhook_id == "new"
+    await inbox.settle([new])
+    assert inbox.depth.next_due_at == clock.wall() + 60
+    clock.move(60)
+    assert [entry.failures for entry in await inbox.claim(10)] == [1]
+    await inbox.aclose()
+
+
+async def test_a_pause_of_a_process_whose_clock_was_ahead_is_no_longer_than_itself(
+    path: Path, clock: ManualClock
+) -> None:
+    ahead = ManualClock()
+    ahead.jump_wall(86_400)
+    one, two = SqliteInbox(path, clock=ahead), SqliteInbox(path, clock=clock)
+    await one.open(home=HOME)
+    await one.put(Letter("a", 0, b""))
+    await one.release(await one.claim(10), due_at=ahead.wall() + 60)
+    await one.aclose()
+    await two.open(home=HOME)
+    assert await two.claim(10) == []
+    clock.move(60)
+
+    assert len(await two.claim(10)) == 1
+    await two.aclose()
+
+
+async def test_a_clock_that_jumps_forward_gives_nothing_up(recorder: Recorder, path: Path) -> None:
+    clock = HurriedClock()
+    recorder.fail = lambda webhook_id: len(recorder.seen) == 1
+    async with make(recorder, path, clock=clock) as receiver:
+        await deliver(receiver, "a")
+        await until(lambda: bool(recorder.seen))
+        clock.move(2 * 86_400)
+        await until(lambda: rows(path)[0][1] == 1)
+
+    assert recorder.seen == ["a", "a"]
+
+
+# Ending
+
+
+async def test_what_is_not_finished_is_released_and_counts_as_no_failure(
+    path: Path, clock: ManualClock
+) -> None:
+    """A processor that stops before the receiver, or a client that is closed first."""
+    handlers, calls = Handlers(), list[str]()
+
+    @handlers.on("enrollment.updated")
+    async def handler(event: EnrollmentEvent) -> None:
+        calls.append(event.webhook_id)
+        raise errors.ClientClosedError("the client is closed")
+
+    inbox = SqliteInbox(path, clock=clock)
+    async with WebhookReceiver(handlers, secret=SECRET, inbox=inbox, clock=clock) as receiver:
+        await deliver(receiver, "a")
+        await until(lambda: bool(calls))
+        await asyncio.sleep(0.05)
+        assert calls == ["a"]  # it does not come back at once, to the same worker
+    assert rows(path)[0][1:3] == (0, 0)
+    assert rows(path)[0][4] is None
+
+
+async def test_the_claims_of_a_receiver_that_closes_are_renewed(
+    recorder: Recorder, path: Path
+) -> None:
+    """While its handlers come to their end, in a rolling restart for instance."""
+    recorder.gate = asyncio.Event()
+    old = make(recorder, path, lease_s=0.3, shutdown_timeout_s=30)
+    await old.__aenter__()
+    await deliver(old, "a")
+    await until(lambda: bool(recorder.seen))
+    async with make(recorder, path, lease_s=0.3):
+        closing = asyncio.create_task(old.__aexit__(None, None, None))
+        await asyncio.sleep(1)
+        recorder.gate.set()
+        await closing
+        await until(lambda: rows(path)[0][1] == 1)
+
+    assert recorder.seen == ["a"]
+
+
+async def test_stats_tell_what_waits(recorder: Recorder, path: Path) -> None:
+    async with make(recorder, path) as receiver:
+        recorder.fail = lambda webhook_id: True
+        await deliver(receiver, "a", "b")
+        await until(lambda: receiver.stats.failed == 2)
+        assert receiver._inbox is not None
+        await until(lambda: rows(path)[1][4] is None)
+        await receiver._inbox.renew()
+
+        assert receiver.stats.waiting == 2
+        assert receiver.stats.last_error == "ValueError: not now"
 
 
 # Trouble
@@ -312,6 +559,22 @@ async def test_what_cannot_be_kept_is_not_answered_with_success(
     await until(lambda: recorder.seen == ["a"])
 
 
+async def test_a_file_that_another_process_holds_keeps_no_request_waiting(
+    recorder: Recorder, path: Path
+) -> None:
+    """Flip is told to come again, in time; what was kept meanwhile is handled once."""
+    async with make(recorder, path, answer_within_s=0.2) as receiver:
+        other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN IMMEDIATE")
+        assert await deliver(receiver, "a") == [503]
+        other.execute("ROLLBACK")
+        other.close()
+        assert await deliver(receiver, "a") == [204]
+        await until(lambda: rows(path)[0][1] == 1)
+
+    assert recorder.seen == ["a"]
+
+
 async def test_a_disk_that_fails_for_a_while_costs_no_second_run(
     receiver: WebhookReceiver,
     recorder: Recorder,
@@ -338,7 +601,7 @@ async def test_a_bug_in_one_round_does_not_end_the_reading(
     """An inbox may be a user's; only closing ends its reading [B3]."""
 
     class Buggy(SqliteInbox):
-        async def claim(self, most: int) -> Claim:
+        async def claim(self, most: int) -> Sequence[InboxEntry]:
             if bugs:
                 raise bugs.pop()
             return await super().claim(most)
@@ -355,10 +618,56 @@ async def test_a_bug_in_one_round_does_not_end_the_reading(
     assert "a bug" in caplog.text
 
 
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+async def test_a_file_that_is_gone_takes_nothing_more_and_gives_what_it_had(
+    recorder: Recorder, path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is accepted into nowhere [B11]; what was accepted is handled meanwhile."""
+    recorder.gate = asyncio.Event()
+    async with make(recorder, path, lease_s=0.3) as receiver:
+        await deliver(receiver, "a")
+        await until(lambda: recorder.seen == ["a"])
+        if how == "moved":
+            path.rename(path.with_suffix(".old"))
+        else:
+            for file in path.parent.glob("inbox.db*"):
+                file.unlink()
+        if how == "replaced":
+            path.write_bytes(b"")
+
+        assert await deliver(receiver, "b") == [503]
+        await until(lambda: "was deleted, moved or replaced: webhooks" in caplog.text)
+        recorder.gate.set()
+        await until(lambda: receiver.stats.handled == 1)
+        assert "StorageError" in str(receiver.stats.last_error)
+
+    assert caplog.text.count("answered 503 until") == 1
+    assert recorder.seen == ["a"]
+
+
 @pytest.mark.parametrize("path", [None, 5, b"inbox.db"])
 def test_a_path_that_is_none_is_named(path: Any) -> None:
     with pytest.raises(errors.InvalidArgumentError, match="^path: is a str or an os.PathLike"):
         SqliteInbox(path)
+
+
+async def test_a_damaged_row_fails_alone(recorder: Recorder, path: Path) -> None:
+    inbox = SqliteInbox(path)
+    await inbox.open(home=HOME)
+    for webhook_id in "abc":
+        await inbox.put(Letter(webhook_id, 0, ENROLLED))
+    await inbox.aclose()
+    db = sqlite3.connect(path)
+    with db:
+        db.execute("UPDATE letters SET webhook_id = CAST(x'ff' AS TEXT) WHERE id = 1")
+        db.execute("UPDATE letters SET sent_at = 'x', body = 'y' WHERE id = 2")
+    db.close()
+
+    async with make(recorder, path) as receiver:
+        await until(lambda: receiver.stats.handled == 2)
+        await until(lambda: "WebhookBodyError" in str(receiver.stats.last_error))
+
+    assert sorted(recorder.seen) == ["c", "\ufffd"]
 
 
 async def test_a_file_of_something_else_is_refused(recorder: Recorder, path: Path) -> None:
@@ -403,7 +712,7 @@ async def test_a_webhook_kept_by_another_version_that_cannot_be_read_fails_and_i
     recorder: Recorder, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     inbox = SqliteInbox(path)
-    await inbox.open()
+    await inbox.open(home=HOME)
     await inbox.put(Letter("a", 0, b'{"event_type": "command.created", "event_object": 5}'))
     await inbox.aclose()
 

@@ -1,5 +1,6 @@
 """Read by mypy and pyright, not run: what an editor knows of the public interface."""
 
+from collections.abc import Sequence
 from typing import assert_type
 
 import httpx
@@ -21,8 +22,10 @@ from flip_async import (
     TokenStore,
     UtilityClient,
     errors,
+    run_worker,
 )
-from flip_async.commands import CommandFailed, CommandProcessor
+from flip_async._claim_queue import ClaimQueue
+from flip_async.commands import CommandFailed, CommandProcessor, ProcessorStats
 from flip_async.emulator import Emulator
 from flip_async.fastapi import FlipDependency, JsonBody, flip_lifespan, webhook_router
 from flip_async.models import (
@@ -53,6 +56,8 @@ from flip_async.webhooks import (
     GridEvent,
     Handlers,
     Inbox,
+    InboxEntry,
+    ReceiverStats,
     SettingsEvent,
     SqliteInbox,
     UnknownEvent,
@@ -188,7 +193,7 @@ async def webhooks(body: bytes, headers: dict[str, str], flip: SandboxClient) ->
         case UnknownEvent() as unknown:
             assert_type(unknown.event_object, object)
     assert_type(sign(body, "whsec_a", webhook_id="a", timestamp=1), dict[str, str])
-    handlers = Handlers()
+    handlers = Handlers(Handlers(), Handlers())
 
     @handlers.on("command.created")
     async def created(event: CommandEvent) -> None: ...
@@ -207,10 +212,23 @@ async def webhooks(body: bytes, headers: dict[str, str], flip: SandboxClient) ->
     processor = CommandProcessor(on_command, on_unacknowledged=unacknowledged)
     async with processor.running(flip), WebhookReceiver(handlers, inbox=SqliteInbox("a")) as hooks:
         assert_type((await hooks.receive(body, headers)).status, int)
+        assert_type(hooks.stats, ReceiverStats)
+        assert_type(processor.stats, ProcessorStats)
     inbox: Inbox = SqliteInbox("inbox.db")
+    queue: ClaimQueue[InboxEntry] = inbox
+    assert_type(await queue.claim(10), Sequence[InboxEntry])
     assert_type(webhook_router(on=handlers, commands=processor, inbox=inbox), APIRouter)
     FastAPI(lifespan=flip_lifespan(SandboxClient, api_key="fl_your_api_key"))
     flip_lifespan(SandboxClient, api="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def program() -> int:
+    return 0
+
+
+def run() -> None:
+    assert_type(run_worker(program), int)
+    run_worker(program())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def route(flip: FlipDependency, site: JsonBody[Site]) -> None:

@@ -125,6 +125,23 @@ def test_what_is_no_key_is_refused_and_not_shown(secret: Any) -> None:
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize("size", [1, 3, 13])
+def test_a_key_that_can_be_guessed_is_refused(size: int) -> None:
+    key = "whsec_" + base64.b64encode(b"k" * size).decode()
+
+    with pytest.raises(errors.ConfigurationError, match=f"of {size} bytes, which a stranger"):
+        SigningKeys.of(key)
+    assert SigningKeys.of("whsec_" + base64.b64encode(b"k" * 14).decode())
+
+
+def test_digests_tell_which_keys_are_the_same_and_nothing_more() -> None:
+    old, both = SigningKeys.of(KEY).digests, SigningKeys.of([OTHER_SECRET, KEY]).digests
+
+    assert old < both
+    assert len(both) == 2
+    assert KEY.removeprefix("whsec_") not in str(both)
+
+
 def test_keys_do_not_show_themselves() -> None:
     keys = SigningKeys.of(KEY)
 
@@ -260,7 +277,7 @@ def test_an_id_that_no_header_holds_is_not_signed(webhook_id: Any) -> None:
 
 # The reference implementation
 
-keys = st.binary(min_size=1, max_size=64).map(lambda key: base64.b64encode(key).decode())
+keys = st.binary(min_size=14, max_size=64).map(lambda key: base64.b64encode(key).decode())
 bodies = st.one_of(st.binary(max_size=200), st.text(max_size=100).map(lambda text: text.encode()))
 # Not at the edges: both read the clock, one after the other.
 ages = st.integers(-400, 400).filter(lambda age_s: abs(abs(age_s) - 300) > 20)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar, cast, overload
 
 from flip_async._aio._callbacks import run_user_code
-from flip_async._checks import check_async, name_of
+from flip_async._checks import check_async, check_kind, name_of
 from flip_async.errors import ConfigurationError
 from flip_async.webhooks._events import (
     KINDS,
@@ -45,12 +45,39 @@ class Handlers:
     A function that returns has handled the event; whatever it raises, the event comes again.
     It may come again after a success too, around a crash: what a function does, it should be
     able to do twice. An event that nobody is registered for is passed over.
+
+    `Handlers(meters.handlers, chargers.handlers)` is a new registry with all that those have,
+    each of which a module may fill for itself.
+
+    Args:
+        *others: Registries whose functions this one has too, as they are now.
+
+    Raises:
+        ConfigurationError: Two of them have a function for the same events.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *others: "Handlers") -> None:
         self._by_type: Final[dict[str, Handler[Any]]] = {}
         self._unknown: Handler[UnknownEvent] | None = None
         self._winding_down: Final[list[Callable[[], None]]] = []
+        for other in others:
+            check_kind(other, Handlers, field="others")
+            self._add_all_of(other)
+
+    def _add_all_of(self, other: "Handlers") -> None:
+        for event_type, function in other._by_type.items():
+            self._add(event_type, function)
+        if other._unknown is not None:
+            self.on_unknown(other._unknown)
+        self._winding_down.extend(other._winding_down)
+
+    def _add(self, event_type: str, function: Handler[Any]) -> None:
+        taken = self._by_type.get(event_type)
+        if taken is not None:
+            raise ConfigurationError(
+                f"{event_type} has a handler, {name_of(taken)}: call {name_of(function)} from there"
+            )
+        self._by_type[event_type] = function
 
     @overload
     def on(self, event_type: GridEventType) -> Callable[[GridHandler], GridHandler]: ...
@@ -84,13 +111,7 @@ class Handlers:
 
         def register(function: Handler[Any]) -> Handler[Any]:
             check_async(function, field=f"the handler of {event_type}")
-            taken = self._by_type.get(event_type)
-            if taken is not None:
-                raise ConfigurationError(
-                    f"{event_type} has a handler, {name_of(taken)}: call {name_of(function)} "
-                    "from there"
-                )
-            self._by_type[event_type] = function
+            self._add(event_type, function)
             return function
 
         return register
@@ -104,7 +125,10 @@ class Handlers:
         """
         check_async(function, field="the handler of unknown events")
         if self._unknown is not None:
-            raise ConfigurationError(f"unknown events have a handler, {name_of(self._unknown)}")
+            raise ConfigurationError(
+                f"unknown events have a handler, {name_of(self._unknown)}: call "
+                f"{name_of(function)} from there"
+            )
         self._unknown = function
         return function
 

@@ -1,97 +1,31 @@
-"""FastAPI: a client for the application, and a router for Flip's webhooks.
+"""A router that takes Flip's webhooks."""
 
-::
+import functools
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
 
-    processor = CommandProcessor(on_command)
-    app = FastAPI(lifespan=flip_lifespan(SandboxClient))
-    app.include_router(webhook_router(commands=processor, inbox=SqliteInbox("inbox.db")))
+import anyio
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
-It needs the extra `fastapi`: `pip install "flip-async[fastapi]"`. Models of
-`flip_async.models` are response types as they are, and bodies as `JsonBody[...]`.
-"""
-
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Annotated, Final, ParamSpec, TypeVar, cast
-
-from flip_async import FlipClient
-from flip_async._checks import conceal_all
+from flip_async._checks import (
+    check_clock,
+    check_kind,
+    check_kind_or_none,
+    check_seconds,
+    conceal_all,
+)
+from flip_async._clock import Clock
 from flip_async.commands import CommandProcessor
 from flip_async.errors import ConfigurationError
+from flip_async.fastapi._client import FlipLifespan, client_of, is_mounted
 from flip_async.webhooks import Handlers, Inbox, Letter, WebhookReceiver
 
-try:
-    from fastapi import APIRouter, Body, Depends, FastAPI, Request, Response
-    from fastapi.requests import HTTPConnection
-    from fastapi.responses import JSONResponse
-except ModuleNotFoundError as _error:
-    if (_error.name or "").partition(".")[0] not in {"fastapi", "starlette", "pydantic"}:
-        raise
-    raise ModuleNotFoundError(
-        "flip_async.fastapi needs FastAPI: pip install 'flip-async[fastapi]'", name=_error.name
-    ) from None
-
-__all__ = ["FlipDependency", "JsonBody", "flip_lifespan", "webhook_router"]
-
-P = ParamSpec("P")
-T = TypeVar("T")
-Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, object]]]
-
-_STATE: Final = "flip_async_client"
 _LARGEST_BODY: Final = 1024 * 1024
 """No webhook of Flip's comes near; what is larger is not even read to its end."""
-
-
-def flip_lifespan(client: Callable[P, FlipClient], *args: P.args, **options: P.kwargs) -> Lifespan:
-    """Make a lifespan that opens a client with the application, and closes it after it.
-
-    The client is made when the application starts: a wrong setting stops it there.
-
-    Args:
-        client: What makes it: `SandboxClient`, `ProductionClient`, or any function.
-        *args: Its arguments.
-        **options: Its keyword arguments.
-
-    Returns:
-        What `FastAPI(lifespan=...)` takes.
-    """
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[Mapping[str, object]]:
-        async with client(*args, **options) as flip:
-            # Both: the application's state, which every test client has, and the lifespan's,
-            # which reaches applications that are mounted within this one.
-            setattr(app.state, _STATE, flip)
-            try:
-                yield {_STATE: flip}
-            finally:
-                delattr(app.state, _STATE)
-
-    return lifespan
-
-
-def _client(connection: HTTPConnection) -> FlipClient:
-    flip = getattr(connection.state, _STATE, None) or _client_of(connection.app)
-    if flip is None:
-        raise ConfigurationError(_NO_CLIENT)
-    return cast("FlipClient", flip)
-
-
-def _client_of(app: FastAPI) -> FlipClient | None:
-    return cast("FlipClient | None", getattr(app.state, _STATE, None))
-
-
-_NO_CLIENT: Final = (
-    "the application has no Flip client: FastAPI(lifespan=flip_lifespan(SandboxClient)) opens "
-    "one; some test clients do not run the lifespan"
-)
-
-FlipDependency = Annotated[FlipClient, Depends(_client)]
-"""A parameter of this type is the application's client, which `flip_lifespan` opened."""
-
-JsonBody = Annotated[T, Body()]
-"""`JsonBody[Site]` is a `Site` in the body of a request, which FastAPI would else look for in
-the query."""
+_ANY_KEY: Final = "whsec_YSBrZXkgdG8gdHJ5IHRoZSBvdGhlciBhcmd1bWVudHM="
 
 
 def webhook_router(
@@ -100,59 +34,78 @@ def webhook_router(
     secret: str | Sequence[str] | None = None,
     on: Handlers | None = None,
     commands: CommandProcessor | None = None,
+    client: FlipLifespan[Any] | None = None,
     inbox: Inbox | None = None,
     tolerance_s: float = 300.0,
+    body_timeout_s: float = 5.0,
     shutdown_timeout_s: float = 20.0,
     give_up_after_s: float = 24 * 3600.0,
     on_given_up: Callable[[Letter, Exception], Awaitable[None] | None] | None = None,
+    clock: Clock | None = None,
 ) -> APIRouter:
     """Make a router that takes Flip's webhooks, each with success only when it is safe.
 
-    The router brings a lifespan of its own: include it before the application starts. See
+    The router brings a lifespan of its own: include it before the application starts, and in
+    the outermost application, since nobody runs the lifespan of a mounted one. See
     `flip_async.webhooks.WebhookReceiver` for what is answered when.
 
     Args:
         path: Where Flip delivers to.
         secret: The signing key, `whsec_...`; several, in a list, while it is replaced; without
-            it `FLIP_WEBHOOK_SECRET`.
-        on: Who takes which event.
+            it `FLIP_WEBHOOK_SECRET`, which is read when the application starts.
+        on: Who takes which event. It is not changed, and may be given to several routers.
         commands: Takes all events about commands. It runs as long as the application, with the
-            client of `flip_lifespan`, unless you run it yourself.
+            client of `flip_lifespan`, unless it runs already.
+        client: The lifespan whose client commands are acknowledged with, where the application
+            has several.
         inbox: Keeps webhooks on disk until they are handled.
         tolerance_s: How far a webhook's time may be from ours, either way, in seconds.
+        body_timeout_s: How long a body may take to come, in seconds.
         shutdown_timeout_s: How long a shutdown waits for handlers that run, in seconds.
         give_up_after_s: How long an inbox goes on with a handler that fails, in seconds.
         on_given_up: Is given a `Letter` that the inbox gave up, and the last error.
+        clock: Time and luck, for tests.
 
     Returns:
         What `app.include_router(...)` takes.
 
     Raises:
-        ConfigurationError: There is no signing key, or a handler stands against `commands`.
-        InvalidArgumentError: A number is out of range.
+        ConfigurationError: The signing key is none, or a handler stands against `commands`.
+            Without `secret`, the application does not start where the environment has no key.
+        InvalidArgumentError: A number is out of range, or another argument is of no use.
     """
     secret = conceal_all(secret)  # type: ignore[assignment]  # no frame shows it
-    handlers = Handlers() if on is None else on
-    if commands is not None:
-        commands.register(handlers)
-    receiver = WebhookReceiver(
-        handlers,
-        secret=secret,
+    check_seconds(body_timeout_s, field="body_timeout_s")
+    check_kind_or_none(commands, CommandProcessor, field="commands")
+    check_kind_or_none(client, FlipLifespan, field="client")
+    check_clock(clock)
+    on = Handlers() if on is None else on
+    check_kind(on, Handlers, field="on")
+    make_receiver = functools.partial(
+        WebhookReceiver,
         inbox=inbox,
         tolerance_s=tolerance_s,
         shutdown_timeout_s=shutdown_timeout_s,
         give_up_after_s=give_up_after_s,
         on_given_up=on_given_up,
+        clock=clock,
     )
+    # What is wrong with an argument is told here; the environment may still be filled.
+    make_receiver(_registry(on, commands), secret=_ANY_KEY if secret is None else secret)
+    receivers: dict[object, WebhookReceiver] = {}  # by application; the lifespan alone writes it
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        if app in receivers:  # included twice: the outer one of the two lifespans does it all
+            yield
+            return
+        receiver = make_receiver(_registry(on, commands), secret=secret)
         async with AsyncExitStack() as stack:
             if commands is not None and not commands.is_running:
-                flip = _client_of(app)
-                if flip is None:
-                    raise ConfigurationError(_NO_CLIENT)
+                flip = client_of(app, client)
                 await stack.enter_async_context(commands.running(flip))
+            stack.callback(receivers.pop, app)
+            receivers[app] = receiver
             await stack.enter_async_context(receiver)
             yield
 
@@ -160,15 +113,33 @@ def webhook_router(
 
     @router.post(path, status_code=204, response_class=Response, include_in_schema=False)
     async def receive_webhook(request: Request) -> Response:
-        body = await _read(request)
+        receiver = receivers.get(request.app)
+        if receiver is None:
+            raise ConfigurationError(_MOUNTED if is_mounted(request) else _NOT_STARTED)
+        try:
+            with anyio.fail_after(body_timeout_s):
+                body = await _read(request)
+        except ClientDisconnect:
+            return Response(status_code=400)  # which nobody reads
+        except TimeoutError:
+            return _unread(request, 408, "the body takes too long")
         if body is None:
-            return JSONResponse({"error": "the body is too large"}, status_code=413)
+            return _unread(request, 413, "the body is too large")
         reply = await receiver.receive(body, request.headers)
         if reply.reason is None:
             return Response(status_code=reply.status)
         return JSONResponse({"error": reply.reason}, status_code=reply.status)
 
     return router
+
+
+def _registry(on: Handlers, commands: CommandProcessor | None) -> Handlers:
+    """Both together, leaving alone what the user's module has: it may be used again."""
+    if commands is None:
+        return on
+    both = Handlers(on)
+    commands.register(both)
+    return both
 
 
 async def _read(request: Request) -> bytes | None:
@@ -180,3 +151,21 @@ async def _read(request: Request) -> bytes | None:
             return None
         parts.append(part)
     return b"".join(parts)
+
+
+def _unread(request: Request, status: int, reason: str) -> Response:
+    """Refuse a body that was not read to its end: no other request can follow it."""
+    response = JSONResponse({"error": reason}, status_code=status)
+    if str(request.scope.get("http_version", "1.1")).startswith("1"):
+        response.headers["Connection"] = "close"  # HTTP/2 has no such header
+    return response
+
+
+_NOT_STARTED: Final = (
+    "the webhook router is not open: include it before the application starts; some test clients "
+    "do not run the lifespan"
+)
+_MOUNTED: Final = (
+    "the webhook router is not open: its application is mounted in another one, and nobody runs "
+    "the lifespan of a mounted application: include the router in the outermost one"
+)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from flip_async._checks import check_number
+from flip_async._checks import check_kind, check_number
 from flip_async._clock import Clock, Instant, Timer
 from flip_async.emulator._random_source import RandomSource
 from flip_async.errors import InvalidArgumentError
@@ -45,11 +45,11 @@ class ManualClock:
     # Moved by `advance` alone, in the thread of the event loop; so are the timers.
 
     def __init__(self, now: datetime = _BEGINS_AT, *, luck: float = 0.5) -> None:
-        if not isinstance(now, datetime) or now.utcoffset() is None:
-            raise InvalidArgumentError("is a datetime with a time zone", field="now")
-        self._luck: Final = check_number(
-            luck, field="luck", at_least=0, at_most=math.nextafter(1, 0)
-        )
+        check_kind(now, datetime, field="now")
+        if now.utcoffset() is None:
+            raise InvalidArgumentError("has no time zone: give it one", field="now")
+        most = math.nextafter(1, 0)
+        self._luck: Final = check_number(luck, field="luck", at_least=0, at_most=most)
         self._wall_s = now.timestamp()
         self._monotonic_s = 1000.0
         self._numbers: Final = itertools.count()

@@ -1,13 +1,13 @@
 """The emulator as a user sees it."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self, TypedDict, Unpack
 
 import httpx
 
-from flip_async import Environment, FlipClient, Retries
+from flip_async import Environment, FlipClient, Retries, RetryEvent
 from flip_async._checks import (
     check_clock,
     check_count,
@@ -48,6 +48,7 @@ class ClientOptions(TypedDict, total=False):
     timeout: float | httpx.Timeout | None
     deadline_s: float | None
     retries: Retries
+    on_retry: Callable[[RetryEvent], Awaitable[None] | None]
     clock: Clock
 
 

@@ -28,7 +28,8 @@ class ManualClock:
     """A clock that stands still until a test moves it.
 
     Whatever takes `clock=` may share it: the emulator, a client, a `CommandProcessor`, a
-    `webhook_router`. They then agree on the time, and none of them waits for it::
+    `webhook_router`. They then agree on the time, and whoever pauses by it, such as a client
+    between two tries or a webhook before it is sent again, goes on when it is moved::
 
         clock = ManualClock(datetime(2025, 7, 1, 17, tzinfo=UTC))
         async with Emulator(in_process=True, clock=clock) as flip_local:

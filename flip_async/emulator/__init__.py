@@ -9,6 +9,7 @@ It needs the extra `emulator`: `pip install "flip-async[emulator]"`.
 """
 
 try:
+    from flip_async.emulator._clocks import ManualClock
     from flip_async.emulator._emulator import Emulator
     from flip_async.emulator._faults import Cut
     from flip_async.emulator._webhooks import WebhookDelivery
@@ -20,4 +21,4 @@ except ModuleNotFoundError as _error:
         f"flip_async.emulator needs {_missing}: pip install 'flip-async[emulator]'", name=_missing
     ) from None
 
-__all__ = ["Cut", "Emulator", "WebhookDelivery"]
+__all__ = ["Cut", "Emulator", "ManualClock", "WebhookDelivery"]

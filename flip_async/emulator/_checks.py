@@ -125,9 +125,9 @@ def check_enrollment(body: object) -> list[Problem]:
     return problems.found
 
 
-def check_terms(enrollment: Json, program: Json | None) -> list[Problem]:
+def check_terms(enrollment: Json, program: Json | None, *place: str) -> list[Problem]:
     """What a program asks for; how Flip says that it is missing is not documented."""
-    problems = Problems("body")
+    problems = Problems("body", *place)
     if program is None:
         return []
     if program["terms_and_conditions_version"] is not None:
@@ -136,7 +136,7 @@ def check_terms(enrollment: Json, program: Json | None) -> list[Problem]:
         wanted = program["terms_and_conditions_version"]
         if enrollment.get("terms_and_conditions_version") != wanted:
             problems.add(("terms_and_conditions_version",), f"Should be {wanted}", "value_error")
-    given = {entry.get("name") for entry in enrollment.get("program_specific_attributes", [])}
+    given = {entry["name"] for entry in enrollment.get("program_specific_attributes") or []}
     for field in program["enrollment_form"]:
         if field["name"] not in given:
             place = ("program_specific_attributes", field["name"])
@@ -240,16 +240,26 @@ def _check_device(problems: Problems, device: object, place: tuple[str, ...]) ->
 
 
 def _check_enrollment(problems: Problems, enrollment: object, place: tuple[str, ...]) -> None:
-    problems.need(enrollment, place, "device_ids", list)
-    given = enrollment.get("program_specific_attributes") if isinstance(enrollment, dict) else None
-    entries = given if isinstance(given, list) else []
-    if given is not None and (entries != given or not all(isinstance(e, dict) for e in entries)):
-        field = (*place, "program_specific_attributes")
-        problems.add(field, "Input should be a list of objects", "type_error")
+    devices = problems.need(enrollment, place, "device_ids", list)
+    if not all(isinstance(one, str) for one in devices or []):
+        problems.add((*place, "device_ids"), "Input should be a list of strings", "type_error")
     problems.need(enrollment, place, "program_id", str)
     method = problems.need(enrollment, place, "enroll_method", str)
     if method is not None and method not in _ENROLL_METHODS:
         problems.add((*place, "enroll_method"), "Input is not known", "enum")
+    given = enrollment.get("program_specific_attributes") if isinstance(enrollment, dict) else None
+    if given is not None:
+        _check_attributes(problems, given, (*place, "program_specific_attributes"))
+
+
+def _check_attributes(problems: Problems, given: object, place: tuple[str, ...]) -> None:
+    """Answers to the form: values are strings, whatever the field's type."""
+    if not isinstance(given, list):
+        problems.add(place, "Input should be a list of objects", "type_error")
+        return
+    for index, entry in enumerate(given):
+        for name in ("name", "value"):
+            problems.need(entry, (*place, str(index)), name, str)
 
 
 def check_telemetry(body: object) -> list[Problem]:
@@ -269,10 +279,8 @@ def check_telemetry(body: object) -> list[Problem]:
     return problems.found
 
 
-def why_point_fails(point: Json, devices: dict[str, Json]) -> str | None:
-    """What is wrong with one point; that its device must be known is our assumption."""
-    if point["device_id"] not in devices:
-        return "The device is not known"
+def why_point_fails(point: Json) -> str | None:
+    """What is wrong with the values of one point."""
     for name in (*_AMOUNTS, *_PERCENTAGES):
         value = point.get(name)
         if value is None:

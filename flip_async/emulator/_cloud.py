@@ -27,11 +27,15 @@ async def list_sites(request: Request, world: World) -> Response:
 
 async def commission(request: Request, world: World) -> Response:
     body = await read_object(request, _checks.check_commission)
+    enrollment = body.get("enrollment")
+    if enrollment is not None:  # before anything is made of it
+        program = world.program(enrollment["program_id"])
+        refuse(_checks.check_terms(enrollment, program, "enrollment"))
     made = world.commission(
         body["site"],
         body["devices"],
         can_auto_enroll=body.get("can_auto_enroll") is True,
-        enrollment=body.get("enrollment"),
+        enrollment=enrollment,
     )
     return JSONResponse(made)
 
@@ -46,10 +50,11 @@ async def create_session(request: Request, world: World) -> Response:
 
 
 async def list_commands(request: Request, world: World) -> Response:
-    return JSONResponse(world.grid.commands_now())
+    return JSONResponse(world.commands_now())
 
 
 async def update_command(request: Request, world: World) -> Response:
+    world.agenda.pass_time()
     command = world.grid.command(path_id(request))
     if command is None:
         raise not_found("command")
@@ -68,7 +73,9 @@ async def receive_telemetry(request: Request, world: World) -> Response:
     body = await read_object(request, _checks.check_telemetry)
     results = []
     for point in body["telemetry"]:
-        why = _checks.why_point_fails(point, world.devices)
+        why = _checks.why_point_fails(point)
+        if why is None and not world.knows_device(point["device_id"]):
+            why = "The device is not known"
         if why is None:
             world.accept_point(point)
             results.append({"status": "OK"})

@@ -1,24 +1,40 @@
 """The emulator as a user sees it."""
 
 import asyncio
-import base64
-import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self, TypedDict, Unpack
 
 import httpx
 
-from flip_async import Environment, FlipClient, Retries
+from flip_async import Environment, FlipClient, Retries, RetryEvent
+from flip_async._checks import (
+    check_clock,
+    check_count,
+    check_names,
+    check_number,
+    check_one_of,
+    check_seconds,
+    check_text,
+)
+from flip_async._clock import Clock, SystemClock
+from flip_async._environment import is_loopback
 from flip_async.emulator._app import make_app, make_routes
+from flip_async.emulator._clocks import SeededClock
+from flip_async.emulator._credentials import Credentials
 from flip_async.emulator._faults import Cut, Fault, Faults
 from flip_async.emulator._oauth import OAuthClient
+from flip_async.emulator._random_source import RandomSource
 from flip_async.emulator._server import InProcessTransport, SocketServer
-from flip_async.emulator._webhooks import PAUSES_S, WebhookDelivery, WebhookSender
+from flip_async.emulator._webhooks import PAUSES_S, Endpoint, WebhookDelivery, WebhookSender
 from flip_async.emulator._world import World
+from flip_async.errors import InvalidArgumentError
 
 IN_PROCESS_URL: Final = "http://flip.localhost"
-_TICK_S: Final = 0.1
+_EVERY_ADDRESS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+"""What listens on all addresses is reached at one of them."""
+_POWER_MODES: Final = ("SETPOINT", "FOLLOW_LOAD")
+_SETPOINT_W: Final = 5000
 
 
 class ClientOptions(TypedDict, total=False):
@@ -32,6 +48,8 @@ class ClientOptions(TypedDict, total=False):
     timeout: float | httpx.Timeout | None
     deadline_s: float | None
     retries: Retries
+    on_retry: Callable[[RetryEvent], Awaitable[None] | None]
+    clock: Clock
 
 
 class Emulator:
@@ -49,12 +67,25 @@ class Emulator:
             more points than memory holds.
         webhook_pauses_s: How long a webhook waits before each re-delivery, in seconds. There
             are four at Flip; how long they wait is not documented.
+        api_key: The key that it accepts; without it, a new one at each start.
+        client_id: Id of its OAuth client.
+        client_secret: Secret of that client; without it, a new one at each start.
+        webhook_secret: What its webhooks are signed with, `whsec_...`; without it, a new one.
+        seed: Whatever is else left to chance is the same each time: the credentials that are not
+            given, tokens, ids, and the jitter of `client()`. They can be guessed then.
+        clock: The time that it goes by, such as a `ManualClock`.
+        accept_unknown_devices: Whether it takes telemetry of devices that were not commissioned.
+            What Flip does with it is not documented; without this, such a point is `FAILED`.
 
     Attributes:
         api_key: A key that it accepts.
         client_id: Id of the OAuth client that it knows.
         client_secret: Secret of that client.
         webhook_secret: What its webhooks are signed with.
+
+    Raises:
+        ConfigurationError: A credential cannot be one.
+        InvalidArgumentError: Another argument is of no use.
     """
 
     def __init__(
@@ -68,30 +99,55 @@ class Emulator:
         max_limit: int | None = None,
         on_telemetry: Callable[[dict[str, object]], object] | None = None,
         webhook_pauses_s: Sequence[float] = PAUSES_S,
+        api_key: str | None = None,
+        client_id: str | None = None,
+        client_secret: str | None = None,
+        webhook_secret: str | None = None,
+        seed: int | None = None,
+        clock: Clock | None = None,
+        accept_unknown_devices: bool = False,
     ) -> None:
-        self.api_key: Final = f"fl_emulator_{secrets.token_hex(8)}"
-        self.client_id: Final = "emulator"
-        self.client_secret: Final = secrets.token_hex(16)
-        self.webhook_secret: Final = (
-            f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode('ascii')}"
+        check_text(host, field="host")
+        check_clock(clock)
+        if seed is not None:
+            check_count(seed, field="seed", at_least=0)
+        credentials = Credentials.of(
+            api_key=api_key,
+            client_id=client_id,
+            client_secret=client_secret,
+            webhook_secret=webhook_secret,
+            source=RandomSource(seed, "credentials"),
         )
-        self._host: Final = host
+        self.api_key: Final = credentials.api_key
+        self.client_id: Final = credentials.client_id
+        self.client_secret: Final = credentials.client_secret
+        self.webhook_secret: Final = credentials.webhook_secret
+        self._host: Final = _EVERY_ADDRESS.get(host, host)
         self._port: Final = port
         self._in_process: Final = in_process
+        self._listens_on: Final = host
+        clock = SystemClock() if clock is None else clock
+        self._clients_clock: Final[Clock] = (
+            clock if seed is None else SeededClock(clock, RandomSource(seed, "jitter"))
+        )
         self._world: Final = World(
             api_key=self.api_key,
             token_lifetime_s=token_lifetime_s,
+            clock=clock,
+            seed=seed,
             max_limit=max_limit,
             on_telemetry=on_telemetry,
+            accept_unknown_devices=accept_unknown_devices,
         )
         oauth = OAuthClient(
             self.client_id, self.client_secret, None if scopes is None else frozenset(scopes)
         )
         routes = make_routes(self._world, oauth)
         self._app: Final = Faults(make_app(routes), routes)
-        self._sender: Final = WebhookSender(self.webhook_secret, webhook_pauses_s)
+        self._sender: Final = WebhookSender(
+            self.webhook_secret, webhook_pauses_s, clock=clock, ids=RandomSource(seed, "webhooks")
+        )
         self._world.listeners.append(self._sender.announce)
-        self._ticking: asyncio.Task[None] | None = None
         self._server: SocketServer | None = None
         self._transport: httpx.AsyncBaseTransport | None = None
 
@@ -115,7 +171,12 @@ class Emulator:
     @property
     def environment(self) -> Environment:
         """What a `FlipClient` takes."""
-        return Environment(name="emulator", api_url=self.api_url, oauth_url=self.oauth_url)
+        return Environment(
+            name="emulator",
+            api_url=self.api_url,
+            oauth_url=self.oauth_url,
+            insecure_http=not (self._in_process or is_loopback(self._host)),
+        )
 
     @property
     def transport(self) -> httpx.AsyncBaseTransport | None:
@@ -127,6 +188,7 @@ class Emulator:
         if not options.keys() & {"api_key", "client_id", "client_secret", "auth"}:
             options["client_id"] = self.client_id
             options["client_secret"] = self.client_secret
+        options.setdefault("clock", self._clients_clock)
         return FlipClient(environment=self.environment, transport=self._transport, **options)
 
     def variables(self) -> dict[str, str]:
@@ -189,7 +251,8 @@ class Emulator:
         starts_in_s: float = 3600.0,
         duration_s: float = 7200.0,
         mode: str = "DISCHARGE",
-        setpoint_w: int = 5000,
+        power_mode: str | None = None,
+        setpoint_w: int | None = None,
     ) -> list[str]:
         """Call for power: an event for each `ACTIVE` enrollment, a command for each device.
 
@@ -198,18 +261,19 @@ class Emulator:
             starts_in_s: Seconds until it begins.
             duration_s: Length in seconds.
             mode: What the batteries shall do.
-            setpoint_w: How much, in watts.
+            power_mode: `SETPOINT` or `FOLLOW_LOAD`, with `CHARGE` and `DISCHARGE` alone, which
+                have `SETPOINT` where nothing is said.
+            setpoint_w: How much, in watts, with `SETPOINT` alone; 5000 where nothing is said.
 
         Returns:
             The ids of the events.
+
+        Raises:
+            InvalidArgumentError: A number is out of range, or the mode has no such field.
         """
-        battery_commands = {
-            "mode": mode,
-            "power_mode": "SETPOINT",
-            "setpoint_w": setpoint_w,
-            "backup_reserve_percentage": 20,
-            "enable_grid_import": False,
-        }
+        check_number(starts_in_s, field="starts_in_s", unit=" of seconds")
+        check_seconds(duration_s, field="duration_s")
+        battery_commands = _battery_commands(mode, power_mode, setpoint_w)
         return [
             self._world.grid.dispatch(
                 enrollment,
@@ -222,18 +286,32 @@ class Emulator:
         ]
 
     def cancel_event(self, event_id: str) -> None:
-        """The utility cancels an event."""
-        self._world.grid.cancel(event_id)
+        """The utility cancels an event; one that is over stays as it is.
+
+        Raises:
+            InvalidArgumentError: There is no such event.
+        """
+        self._world.grid.cancel(self._event(event_id))
 
     def participate(self, event_id: str, *, is_participating: bool) -> None:
-        """The participant leaves an event, or comes back."""
-        event = self._world.grid.events_now()[event_id]
+        """The participant leaves an event, or comes back.
+
+        Raises:
+            InvalidArgumentError: There is no such event.
+        """
+        event = self._event(event_id)
         self._world.grid.participate(event, {"is_participating": is_participating})
+
+    def _event(self, event_id: str) -> dict[str, object]:
+        event = self._world.grid.events_now().get(event_id)
+        if event is None:
+            raise InvalidArgumentError("is the id of no event", field="event_id")
+        return event
 
     @property
     def commands(self) -> list[dict[str, object]]:
         """All commands, as Flip has them now."""
-        return self._world.grid.commands_now()
+        return [dict(command) for command in self._world.commands_now()]
 
     # Webhooks
 
@@ -248,7 +326,8 @@ class Emulator:
         """Tell by webhook what happens from now on, as if registered in the console.
 
         A webhook is delivered when it is answered with 200 or 204 within five seconds; else
-        it is sent again, four times at the most.
+        it is sent again, four times at the most. Each failure is a WARNING of the logger
+        `flip_async.emulator`.
 
         Args:
             url: Where to.
@@ -256,8 +335,20 @@ class Emulator:
             copies: How many times to send each at the same moment: Flip may send one twice.
             transport: How to get there: `httpx.ASGITransport(app)` for an application that
                 listens on no socket.
+
+        Raises:
+            InvalidArgumentError: There can be no such URL, or another argument is of no use.
         """
-        self._sender.register(url, event_types=event_types, copies=copies, transport=transport)
+        try:
+            parsed = httpx.URL(url)
+        except (httpx.InvalidURL, TypeError):
+            raise InvalidArgumentError("is no URL", field="url") from None
+        if parsed.scheme not in {"http", "https"} or not parsed.host:
+            raise InvalidArgumentError("begins with http:// or https:// and a host", field="url")
+        check_count(copies, field="copies")
+        if event_types is not None:
+            event_types = frozenset(check_names(event_types, field="event_types"))
+        self._sender.register(Endpoint(parsed, event_types, copies, transport))
 
     def send_webhook(self, event_type: str, event_object: Mapping[str, object]) -> None:
         """Tell anything by webhook, such as `settings.apply`."""
@@ -272,12 +363,6 @@ class Emulator:
         """Wait until no webhook is on its way any more, nor waits to be sent again."""
         await self._sender.settled()
 
-    async def _tick(self) -> None:
-        # Commands begin and end by themselves; `advance` moves the clock they go by.
-        while True:
-            await asyncio.sleep(_TICK_S)
-            self._world.grid.pass_time()
-
     # Misbehaviour
 
     @property
@@ -290,9 +375,29 @@ class Emulator:
         self._world.token_lifetime_s = seconds
 
     def advance(self, seconds: float) -> None:
-        """Move the emulator's own clock forward: its tokens and commands age by that much."""
+        """Move the emulator's own clock forward: its tokens and commands age by that much.
+
+        A `ManualClock` that it was given moves too, with all who share it; any other clock is
+        left alone.
+
+        Raises:
+            InvalidArgumentError: It would go back.
+        """
+        check_number(seconds, field="seconds", at_least=0, unit=" of seconds")
         self._world.advance(seconds)
-        self._world.grid.pass_time()
+
+    def reset(self) -> None:
+        """Go back to the beginning, with the same addresses and the same credentials.
+
+        Sites, devices, enrollments, events, commands, telemetry, tokens, faults, counts and
+        webhooks that were registered are forgotten, webhooks on their way are dropped, and
+        `advance` is undone (but a clock of yours stays where it is). With a seed the ids come
+        again as they came first; tokens and the ids of webhooks do not, since a client and an
+        application that live on would take them for those of before.
+        """
+        self._world.reset()
+        self._sender.reset()
+        self._app.reset()
 
     def revoke_tokens(self) -> None:
         """Forget all access tokens and site tokens: they are answered 401."""
@@ -348,9 +453,9 @@ class Emulator:
         if self._in_process:
             self._transport = InProcessTransport(self._app)
         else:
-            self._server = SocketServer(self._app, host=self._host, port=self._port)
+            self._server = SocketServer(self._app, host=self._listens_on, port=self._port)
             await self._server.start()
-        self._ticking = asyncio.create_task(self._tick())
+        self._world.agenda.start()
         return self
 
     async def __aexit__(
@@ -359,8 +464,7 @@ class Emulator:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._ticking is not None:
-            self._ticking.cancel()
+        self._world.agenda.stop()
         await self._sender.stop()
         if self._server is not None:
             await self._server.stop()
@@ -369,3 +473,24 @@ class Emulator:
     def __repr__(self) -> str:
         where = "in process" if self._in_process else "on a socket"
         return f"<Emulator {where}>"
+
+
+def _battery_commands(
+    mode: str, power_mode: str | None, setpoint_w: int | None
+) -> dict[str, object]:
+    """What a command says; a power mode and a setpoint are for two of the modes alone."""
+    check_text(mode, field="mode")
+    found: dict[str, object] = {"mode": mode}
+    if mode in ("CHARGE", "DISCHARGE"):
+        power_mode = power_mode or "SETPOINT"
+        check_one_of(power_mode, _POWER_MODES, field="power_mode")
+        found["power_mode"] = power_mode
+    elif power_mode is not None:
+        raise InvalidArgumentError("is for CHARGE and DISCHARGE alone", field="power_mode")
+    if power_mode == "SETPOINT":
+        setpoint_w = _SETPOINT_W if setpoint_w is None else setpoint_w
+        check_count(setpoint_w, field="setpoint_w")
+        found["setpoint_w"] = setpoint_w
+    elif setpoint_w is not None:
+        raise InvalidArgumentError("is for the power mode SETPOINT alone", field="setpoint_w")
+    return {**found, "backup_reserve_percentage": 20, "enable_grid_import": False}

@@ -69,6 +69,11 @@ class Faults:
     def clear(self) -> None:
         self._faults.clear()
 
+    def reset(self) -> None:
+        """As at the beginning: nothing counted, nothing to go wrong."""
+        self.clear()
+        self.forget_counts()
+
     def count(self, method: str, path: str) -> int:
         return self._counts[method, path]
 

@@ -68,7 +68,8 @@ class SocketServer:
     ) -> None:
         self._app: Final = app
         self._connections: Final = Connections()
-        self._socket: Final = socket.create_server((host, port), backlog=2048)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket: Final = socket.create_server((host, port), family=family, backlog=2048)
         self._socket.setblocking(False)
         self._server: Final = _Server(
             uvicorn.Config(

@@ -5,14 +5,16 @@ SDK's models: with those on both sides a wrong field name would be right.
 """
 
 import secrets
-import uuid
 from collections.abc import Callable
 from typing import Final, Literal
 
 import attrs
 
-from flip_async._clock import SystemClock
+from flip_async._clock import Clock
+from flip_async.emulator._agenda import Agenda
+from flip_async.emulator._clocks import ManualClock
 from flip_async.emulator._grid import Grid, Json, iso
+from flip_async.emulator._random_source import RandomSource
 
 Kind = Literal["client", "site"]
 
@@ -57,23 +59,42 @@ class World:
         *,
         api_key: str,
         token_lifetime_s: float,
+        clock: Clock,
+        seed: int | None = None,
         max_limit: int | None = None,
         on_telemetry: OnTelemetry | None = None,
+        accept_unknown_devices: bool = False,
     ) -> None:
         self.api_key: Final = api_key
         self.max_limit: Final = max_limit
+        self.accept_unknown_devices: Final = accept_unknown_devices
         self.token_lifetime_s = token_lifetime_s
+        self._first_token_lifetime_s: Final = token_lifetime_s
         self.sites: Final[dict[str, Json]] = {}
         self.devices: Final[dict[str, Json]] = {}
         self.enrollments: Final[dict[str, Json]] = {}
         self.telemetry: Final[list[Json]] = []
         self.accept_point: Final[OnTelemetry] = on_telemetry or self.telemetry.append
         self._grants: Final[dict[str, Grant]] = {}
-        self._clock: Final = SystemClock()
-        self._ahead_s = 0.0
         self._sessions: Final[dict[str, str]] = {}
+        self._ids: Final = RandomSource(seed, "ids")
+        self._tokens: Final = RandomSource(seed, "tokens")
+        self._clock: Final = clock
+        self._ahead_s = 0.0
         self.listeners: Final[list[Callable[[str, Json, float], None]]] = []
-        self.grid: Final = Grid(self.now, self.announce)
+        self.agenda: Final = Agenda(clock, self.now, self._look_at)
+        self.grid: Final = Grid(self.now, self.announce, self.agenda.add, self._ids)
+
+    def reset(self) -> None:
+        """Begin anew. Tokens are not drawn anew: one of before must not open something else."""
+        self.agenda.clear()
+        self.grid.clear()
+        for rows in (self.sites, self.devices, self.enrollments, self._grants, self._sessions):
+            rows.clear()
+        self.telemetry.clear()
+        self._ids.restart()
+        self._ahead_s = 0.0
+        self.token_lifetime_s = self._first_token_lifetime_s
 
     # Time
 
@@ -83,7 +104,19 @@ class World:
 
     def advance(self, seconds: float) -> None:
         """Move the emulator's clock forward."""
-        self._ahead_s += seconds
+        if isinstance(self._clock, ManualClock):
+            self._clock.advance(seconds)
+        else:
+            self._ahead_s += seconds
+        self.agenda.pass_time()
+
+    def _look_at(self, command_id: str, now: float) -> None:
+        self.grid.look_at(command_id, now)
+
+    def commands_now(self) -> list[Json]:
+        """All commands, as the time has left them."""
+        self.agenda.pass_time()
+        return self.grid.commands()
 
     def timestamp(self) -> str:
         return iso(self.now())
@@ -96,12 +129,12 @@ class World:
     # Tokens
 
     def issue_access_token(self) -> tuple[str, float]:
-        token = f"at_{secrets.token_urlsafe(24)}"
+        token = f"at_{self._tokens.text(24)}"
         self._grants[token] = Grant("client", self.now() + self.token_lifetime_s)
         return token, self.token_lifetime_s
 
     def issue_site_token(self, site_id: str) -> Json:
-        token = f"fst_{secrets.token_urlsafe(24)}"
+        token = f"fst_{self._tokens.text(24)}"
         expires_at = self.now() + SITE_TOKEN_LIFETIME_S
         self._grants[token] = Grant("site", expires_at, site_id)
         return {"site_access_token": token, "expires_at": iso(expires_at)}
@@ -157,10 +190,14 @@ class World:
     def of_site(self, rows: dict[str, Json], site_id: str) -> list[Json]:
         return [row for row in rows.values() if row["site_id"] == site_id]
 
+    def knows_device(self, device_id: str) -> bool:
+        """Whether telemetry of a device is taken; what Flip does is not documented."""
+        return self.accept_unknown_devices or device_id in self.devices
+
     # Sessions
 
     def open_session(self, site_id: str) -> Json:
-        token = f"st_{secrets.token_urlsafe(16)}"
+        token = f"st_{self._tokens.text(16)}"
         self._sessions[token] = site_id
         has_programs = bool(self.programs_for(self.sites[site_id]["zip_code"], {"BATTERY"}))
         return {"token": token, "has_programs": has_programs}
@@ -213,7 +250,7 @@ class World:
 
     def enroll(self, site_id: str, wanted: Json) -> Json:
         enrollment = {
-            "id": str(uuid.uuid4()),
+            "id": self._ids.uuid(),
             "device_ids": wanted["device_ids"],
             "site_id": site_id,
             "program_id": wanted["program_id"],
@@ -222,7 +259,7 @@ class World:
             "status_reason": None,
             "enrolled_at": None,
             "unenrolled_at": None,
-            "program_specific_attributes": wanted.get("program_specific_attributes", []),
+            "program_specific_attributes": wanted.get("program_specific_attributes") or [],
             "has_agreed_to_terms_and_conditions": wanted.get("has_agreed_to_terms_and_conditions"),
             "terms_and_conditions_version": wanted.get("terms_and_conditions_version"),
         }

@@ -46,6 +46,39 @@ def test_a_step_that_goes_wrong_is_told_by_the_exit_code(
     assert "answer: 41, expected 42" in capsys.readouterr().out
 
 
+async def test_the_emulator_is_given_its_credentials_or_a_seed() -> None:
+    async def printed(*options: str) -> dict[str, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "flip_async", "emulator", "--port", "0", *options,
+            stdout=asyncio.subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+        assert process.stdout is not None
+        found: dict[str, str] = {}
+        while "FLIP_WEBHOOK_SECRET" not in found:
+            line = (await process.stdout.readline()).decode()
+            assert line, "it ended"
+            if line.startswith("export "):
+                name, _, value = line.removeprefix("export ").strip().partition("=")
+                found[name] = value
+        process.kill()
+        await process.wait()
+        return found
+
+    once, again = await printed("--seed", "1"), await printed("--seed", "1", "--client-id", "me")
+    assert once["FLIP_CLIENT_SECRET"] == again["FLIP_CLIENT_SECRET"]
+    assert once["FLIP_WEBHOOK_SECRET"] == again["FLIP_WEBHOOK_SECRET"]
+    assert (once["FLIP_CLIENT_ID"], again["FLIP_CLIENT_ID"]) == ("emulator", "me")
+
+
+def test_an_emulator_with_a_credential_that_is_none_says_so() -> None:
+    done = run("emulator", "--webhook-secret", "whsec_?")
+
+    assert done.returncode == 2
+    assert "webhook_secret" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "whsec_?" not in done.stderr
+
+
 async def test_the_emulator_prints_variables_that_work_until_ctrl_c(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -26,8 +26,16 @@ from flip_async import (
 )
 from flip_async._claim_queue import ClaimQueue
 from flip_async.commands import CommandFailed, CommandProcessor, ProcessorStats
-from flip_async.emulator import Emulator
-from flip_async.fastapi import FlipDependency, JsonBody, flip_lifespan, webhook_router
+from flip_async.emulator import Emulator, ManualClock
+from flip_async.fastapi import (
+    FlipDependency,
+    FlipLifespan,
+    JsonBody,
+    flip_error_handler,
+    flip_lifespan,
+    get_flip_client,
+    webhook_router,
+)
 from flip_async.models import (
     Command,
     CommissionResult,
@@ -175,7 +183,9 @@ async def telemetry(flip: SandboxClient, point: TelemetryPoint) -> None:
 
 
 async def local() -> None:
+    Emulator(seed=1, clock=ManualClock(), api_key="fl_your_api_key")
     async with Emulator(in_process=True) as emulator, emulator.client() as flip:
+        emulator.reset()
         emulator.fail_next(2, path="/token", cut="before")
         assert_type(await flip.sites.list(), list[Site])
 
@@ -218,7 +228,11 @@ async def webhooks(body: bytes, headers: dict[str, str], flip: SandboxClient) ->
     queue: ClaimQueue[InboxEntry] = inbox
     assert_type(await queue.claim(10), Sequence[InboxEntry])
     assert_type(webhook_router(on=handlers, commands=processor, inbox=inbox), APIRouter)
-    FastAPI(lifespan=flip_lifespan(SandboxClient, api_key="fl_your_api_key"))
+    app = FastAPI(lifespan=flip_lifespan(SandboxClient, api_key="fl_your_api_key"))
+    app.add_exception_handler(errors.FlipError, flip_error_handler)
+    app.dependency_overrides[get_flip_client] = lambda: flip
+    assert_type(flip_lifespan(SandboxClient), FlipLifespan[SandboxClient])
+    webhook_router(on=Handlers(handlers, Handlers()), client=flip_lifespan(SandboxClient))
     flip_lifespan(SandboxClient, api="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 

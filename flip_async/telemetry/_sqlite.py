@@ -166,7 +166,7 @@ class SqliteOutbox:
             await self._file.run(self._leases.sign_in)
             await self.renew()
         except BaseException:
-            await self._file.aclose()
+            await self.aclose()  # it may have signed in
             raise
 
     async def put(self, drafts: Sequence[OutboxDraft]) -> PutResult:

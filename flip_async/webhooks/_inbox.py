@@ -67,11 +67,11 @@ class Inbox(ClaimQueue[InboxEntry], Protocol):
     one event loop.
     """
 
-    async def open(self, *, home: InboxHome) -> None:
+    async def open(self, *, home: InboxHome | None = None) -> None:
         """Get ready.
 
         Args:
-            home: Whom it is for.
+            home: Whom it is for; `None` for whoever opens it without a receiver, and takes all.
 
         Raises:
             ConfigurationError: It is something else, in use, or for somebody else.

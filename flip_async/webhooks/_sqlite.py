@@ -167,7 +167,7 @@ class SqliteInbox:
             raise StorageError(f"{os.fspath(self._path)} is not open")
         return self._open_file
 
-    async def open(self, *, home: InboxHome) -> None:
+    async def open(self, *, home: InboxHome | None = None) -> None:
         """Open the file; see `Inbox`. After `aclose` it may be opened again."""
         if self._open_file is not None:
             raise ConfigurationError("this inbox has a receiver already: make another one")
@@ -175,10 +175,12 @@ class SqliteInbox:
         leases = Leases("letters", self._lease_s, self._clock)
         file.every(self._lease_s / 3, leases.renew)
         self._open_file, self._leases, self._was_gone = file, leases, False
-        self._event_types = json.dumps(sorted(home.event_types))
+        types = {UNKNOWN, *KINDS} if home is None else home.event_types
+        self._event_types = json.dumps(sorted(types))
         try:
             await file.open()
-            if not await file.run(lambda db: _settle_in(db, home.key_digests)):
+            digests = frozenset[str]() if home is None else home.key_digests
+            if not await file.run(lambda db: _settle_in(db, digests)) and home is not None:
                 raise ConfigurationError(
                     f"{os.fspath(self._path)} keeps webhooks of a receiver with other signing "
                     "keys, the sandbox's perhaps: give this one a file of its own. While a key "

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ import pytest
 
 from flip_async import SANDBOX, UNSET, FlipClient, errors
 from flip_async.models import TelemetryPoint, TelemetryResult
-from flip_async.telemetry import MemoryOutbox, OutboxEntry, TelemetryUploader
+from flip_async.telemetry import MemoryOutbox, OutboxEntry, SqliteOutbox, TelemetryUploader
 from tests.support import ManualClock, settle
 from tests.support.telemetry import TelemetryServer, flowing, number_of, point
 
@@ -1009,3 +1010,70 @@ async def test_an_incomplete_point_is_refused_where_the_user_is_strict(flip: Fli
             await uploader.add(incomplete)
     with pytest.raises(errors.InvalidArgumentError, match=r"^telemetry\[1\]: .*home_last_power_w"):
         await flip.telemetry.send([point(), incomplete], strict=True)
+
+
+# What became of each
+
+
+async def test_delivering_tells_what_became_of_each_point_by_its_place(
+    flip: FlipClient, server: TelemetryServer
+) -> None:
+    """Also of equal points, which no value tells apart [B7]."""
+    server.fails = lambda row: "no such device" if number_of(row) == 1 else None
+    async with flip.telemetry.uploader() as uploader:
+        outcomes = await uploader.deliver([point(0), point(1), point(1), point(2)])
+
+    assert [outcome.status for outcome in outcomes] == ["sent", "rejected", "rejected", "sent"]
+    assert [outcome.reason for outcome in outcomes] == [None, *["no such device"] * 2, None]
+
+
+async def test_what_is_not_sent_before_closing_is_told_to_whoever_delivers(
+    flip: FlipClient, server: TelemetryServer, clock: ManualClock
+) -> None:
+    server.next_answers += [httpx.Response(503)] * 1000
+    async with flowing(clock):
+        with pytest.raises(errors.UndeliveredTelemetryError):
+            async with flip.telemetry.uploader(close_timeout_s=3) as uploader:
+                delivering = asyncio.create_task(uploader.deliver(points(3)))
+                await settle()
+        outcomes = await delivering
+
+    assert [outcome.status for outcome in outcomes] == ["undelivered"] * 3
+    assert all(isinstance(outcome.error, errors.DeadlineError) for outcome in outcomes)
+
+
+async def test_delivering_needs_an_outbox_of_ones_own(flip: FlipClient, tmp_path: Path) -> None:
+    outbox = SqliteOutbox(tmp_path / "outbox.db")
+    async with flip.telemetry.uploader(outbox=outbox) as uploader:
+        with pytest.raises(errors.ConfigurationError, match="needs a MemoryOutbox"):
+            await uploader.deliver([point()])
+
+
+async def test_flushing_ends_with_the_close(
+    flip: FlipClient, server: TelemetryServer, clock: ManualClock
+) -> None:
+    server.next_answers += [httpx.Response(503)] * 1000
+    async with flowing(clock):
+        with pytest.raises(errors.UndeliveredTelemetryError):
+            async with flip.telemetry.uploader(close_timeout_s=3) as uploader:
+                await uploader.add(point())
+                flushing = asyncio.create_task(uploader.flush())
+                await settle()
+        with pytest.raises(errors.ClientClosedError):
+            await flushing
+
+
+async def test_readings_of_counters_are_not_sent_again_behind_later_ones(flip: FlipClient) -> None:
+    """Flip takes the difference of one and the next."""
+    with pytest.raises(errors.InvalidArgumentError, match="retry_point"):
+        flip.telemetry.counter_uploader(retry_point=lambda *_: True)  # type: ignore[arg-type]
+
+
+async def test_whether_a_point_is_tried_again_is_not_asked_by_an_async_function(
+    flip: FlipClient,
+) -> None:
+    async def retry_point(point: TelemetryPoint, result: TelemetryResult) -> bool:
+        return False
+
+    with pytest.raises(errors.InvalidArgumentError, match="retry_point"):
+        flip.telemetry.uploader(retry_point=retry_point)  # type: ignore[arg-type]

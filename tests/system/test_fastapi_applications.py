@@ -147,8 +147,8 @@ async def test_handlers_of_several_modules_compose() -> None:
 
     assert seen == ["a"]
     assert repr(homes) == "<Handlers enrollment.updated>"
-    with pytest.raises(errors.ConfigurationError, match="enrolled: call .*enrolled from there"):
-        Handlers(homes, homes)
+    with pytest.raises(errors.ConfigurationError, match="enrolled: call .*called from there"):
+        Handlers(homes, grid).on("enrollment.updated")(called)
 
 
 async def test_a_router_that_is_included_twice_opens_once() -> None:

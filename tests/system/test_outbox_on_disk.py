@@ -5,6 +5,7 @@ import os
 import random
 import sqlite3
 import sys
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from flip_async import PRODUCTION, SANDBOX, FlipClient, errors
 from flip_async._sqlite import _file
 from flip_async.emulator import Emulator
 from flip_async.telemetry import OutboxDraft, SqliteOutbox, _sqlite
+from tests.support import ManualClock
 from tests.support.processes import default_signals
 from tests.support.telemetry import TelemetryServer, commission_batteries, number_of, point
 
@@ -403,6 +405,143 @@ async def test_a_power_cut_is_waited_for_where_it_is_asked_for(
             asked = await outbox._file.run(lambda db: db.execute("PRAGMA synchronous").fetchone())
             mode = await outbox._file.run(lambda db: db.execute("PRAGMA journal_mode").fetchone())
         assert (asked, mode) == ((synchronous,), ("wal",))
+
+
+# The file is not alone in the world
+
+
+async def test_a_file_that_is_deleted_takes_no_more_points_and_the_old_ones_are_sent(
+    flip: FlipClient, server: TelemetryServer, path: Path
+) -> None:
+    """Nothing is accepted into nowhere, and what was accepted is not lost either."""
+    async with flip.telemetry.uploader(outbox=SqliteOutbox(path), max_delay_s=100) as uploader:
+        await uploader.add(point(0))
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
+        with pytest.raises(errors.StorageError, match="deleted, moved or replaced"):
+            await uploader.add(point(1))
+
+    assert server.numbers() == [0]
+
+
+async def test_what_a_deleted_file_had_is_told_where_it_cannot_be_sent(
+    flip: FlipClient, server: TelemetryServer, path: Path
+) -> None:
+    server.next_answers += [httpx.Response(503)] * 100
+    with pytest.raises(errors.UndeliveredTelemetryError) as caught:
+        async with flip.telemetry.uploader(
+            outbox=SqliteOutbox(path), close_timeout_s=0.1
+        ) as uploader:
+            await uploader.add(point(0))
+            path.rename(path.with_suffix(".moved"))
+
+    assert caught.value.points == (point(0),)
+
+
+async def test_a_point_that_the_disk_damaged_is_passed_over_and_kept_aside(
+    flip: FlipClient, server: TelemetryServer, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It costs none of its batch, and is there to be looked at."""
+    server.next_answers += [httpx.Response(503)] * 100
+    async with flip.telemetry.uploader(outbox=SqliteOutbox(path), close_timeout_s=0.05) as uploader:
+        await uploader.add_many([point(number) for number in range(4)])
+    db = sqlite3.connect(path)
+    with db:
+        db.execute("UPDATE points SET body = substr(body, 1, 40) WHERE id = 2")
+    db.close()
+    server.next_answers.clear()
+
+    async with flip.telemetry.uploader(outbox=SqliteOutbox(path)) as uploader:
+        await uploader.flush(timeout_s=30)
+        assert (uploader.stats.sent, uploader.stats.undelivered) == (3, 1)
+
+    assert server.numbers() == [0, 2, 3]
+    assert "points are lost (the outbox gave back what is no JSON): 2 of inv-1" in caplog.text
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT id, reason FROM dead_letters").fetchall() == [
+        (2, "the outbox gave back what is no JSON")
+    ]
+    db.close()
+
+
+async def test_a_file_gives_its_room_back_when_all_is_sent(
+    flip: FlipClient, server: TelemetryServer, path: Path
+) -> None:
+    server.next_answers += [httpx.Response(503)] * 100
+    async with flip.telemetry.uploader(outbox=SqliteOutbox(path), close_timeout_s=0.05) as uploader:
+        await uploader.add_many([point(number) for number in range(8000)])
+    largest = path.stat().st_size
+    server.next_answers.clear()
+
+    for _ in range(3):
+        async with flip.telemetry.uploader(outbox=SqliteOutbox(path)) as uploader:
+            await uploader.flush(timeout_s=30)
+
+    assert path.stat().st_size < largest / 10
+
+
+async def test_waiting_for_a_held_file_ends_with_the_callers_own_limit(
+    flip: FlipClient, path: Path
+) -> None:
+    """Not with the database's, which is thirty seconds [B11]."""
+    uploader = flip.telemetry.uploader(
+        outbox=SqliteOutbox(path), close_timeout_s=0.1, max_delay_s=100
+    )
+    holder = sqlite3.connect(path, isolation_level=None)
+    async with asyncio.timeout(20):
+        async with uploader:
+            await uploader.add(point())
+            holder.execute("BEGIN IMMEDIATE")
+            with pytest.raises(errors.DeadlineError):
+                await uploader.flush(timeout_s=0.1)
+    holder.execute("ROLLBACK")
+    holder.close()
+
+
+async def test_an_opening_that_is_cancelled_while_somebody_holds_the_file_leaves_no_thread(
+    path: Path,
+) -> None:
+    first = SqliteOutbox(path)
+    await first.open(origin="https://x", endpoint="y", in_order=False)
+    await first.aclose()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    before = threading.active_count()
+    opening = asyncio.create_task(
+        SqliteOutbox(path).open(origin="https://x", endpoint="y", in_order=False)
+    )
+    await asyncio.sleep(0.05)
+    opening.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(20):
+            await opening
+    while threading.active_count() > before:
+        await asyncio.sleep(0.01)
+    holder.execute("ROLLBACK")
+    holder.close()
+
+
+@pytest.mark.parametrize("hours", [-24.0, 24.0])
+async def test_a_claim_holds_for_its_lease_whatever_clock_it_was_written_by(
+    path: Path, hours: float
+) -> None:
+    """A machine that starts anew has a monotonic clock that is behind the file's [B6]."""
+    dead_clock, clock = ManualClock(), ManualClock()
+    dead_clock.monotonic_s += hours * 3600
+    dead = SqliteOutbox(path, lease_s=30, clock=dead_clock)
+    await dead.open(origin="https://x", endpoint="y", in_order=False)
+    await dead.put([OutboxDraft("a", b"1")])
+    assert len(await dead.claim(10)) == 1
+    await dead._file.aclose()  # and not its own aclose, which lets go
+
+    outbox = SqliteOutbox(path, lease_s=30, clock=clock)
+    await outbox.open(origin="https://x", endpoint="y", in_order=False)
+    clock.monotonic_s += 30.1
+    await outbox.renew()
+
+    assert len(await outbox.claim(10)) == 1
+    await outbox.aclose()
 
 
 # kill -9

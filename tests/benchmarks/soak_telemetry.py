@@ -2,25 +2,38 @@
 
 Every accepted point has to arrive or be reported. The emulator is a process of its own, on
 loopback; it counts what arrives. `python -m tests.benchmarks.soak_telemetry [POINTS]`.
+
+With `restarts` as a second argument the uploader is left and made anew in the middle, 40 times:
+by cancellation, natively or by a scope, at random moments, with points in memory and on disk in
+turn. What was reported as undelivered is added again, as its user would.
 """
 
 import asyncio
+import contextlib
+import itertools
 import json
 import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
+
 from flip_async import Environment, FlipClient
 from flip_async.emulator import Emulator
+from flip_async.errors import UndeliveredTelemetryError
 from flip_async.models import TelemetryPoint
+from flip_async.telemetry import MemoryOutbox, SqliteOutbox
 from tests.support.telemetry import commission_batteries, number_of, point
 
 DEVICES = 10_000
+RESTARTS = 40
 FAULTS: list[dict[str, Any]] = [
     {"status": 429, "retry_after": "1"},
     {"status": 500},
@@ -110,14 +123,66 @@ async def upload(url: str, key: str, count: int) -> None:
     print(f"memory at each tenth, MB: {memory}")
 
 
-def main(count: int) -> int:
+class Lives:
+    """One user's points through many uploaders, each of which is left in the middle."""
+
+    def __init__(self, flip: FlipClient, path: Path, count: int) -> None:
+        self._flip = flip
+        self._path = path
+        self._left = points(count)
+        self._batch: list[TelemetryPoint] = []  # being added
+        self._again: deque[TelemetryPoint] = deque()  # reported as undelivered
+
+    async def live(self, *, on_disk: bool, close_timeout_s: float) -> None:
+        uploader = self._flip.telemetry.uploader(
+            outbox=SqliteOutbox(self._path) if on_disk else MemoryOutbox(),
+            on_undelivered=lambda points, _: self._again.extend(points),
+            close_timeout_s=close_timeout_s,
+        )
+        async with uploader:
+            while batch := self._next_batch():
+                await uploader.add_many(batch)
+                self._batch.clear()  # where that was cancelled, some are added twice
+            await uploader.flush()
+
+    def _next_batch(self) -> list[TelemetryPoint]:
+        if not self._batch:
+            again = [self._again.popleft() for _ in range(min(1000, len(self._again)))]
+            self._batch.extend(again or itertools.islice(self._left, 1000))
+        return self._batch
+
+
+async def upload_with_restarts(url: str, key: str, count: int) -> None:
+    environment = Environment(name="soak", api_url=url, oauth_url=url)
+    ways = Counter[str]()
+    with tempfile.TemporaryDirectory() as folder:
+        async with FlipClient(environment=environment, api_key=key) as flip:
+            lives = Lives(flip, Path(folder) / "outbox.db", count)
+            for number in range(RESTARTS):
+                life = lives.live(
+                    on_disk=number % 2 == 1, close_timeout_s=random.choice([0.0001, 0.2, 5])
+                )
+                way, after_s = random.choice(["natively", "by a scope"]), random.uniform(0.05, 1.0)
+                ways[way] += 1
+                with contextlib.suppress(TimeoutError, UndeliveredTelemetryError):
+                    if way == "natively":
+                        await asyncio.wait_for(life, after_s)
+                    else:
+                        with anyio.move_on_after(after_s):
+                            await life
+            await lives.live(on_disk=True, close_timeout_s=300)
+    print(f"left {dict(ways)}, then to its end")
+
+
+def main(count: int, *, restarts: bool) -> int:
     command = [sys.executable, "-m", "tests.benchmarks.soak_telemetry", "serve", str(count)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
         assert server.stdout is not None
         where = json.loads(server.stdout.readline())
-        asyncio.run(upload(where["url"], where["key"], count))
+        run = upload_with_restarts if restarts else upload
+        asyncio.run(run(where["url"], where["key"], count))
         result = json.loads(server.communicate()[0])
     print(
         f"{result['faults']} faults; {result['missing']} points missing, "
@@ -130,4 +195,5 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         asyncio.run(serve(int(sys.argv[2])))
     else:
-        sys.exit(main(int(sys.argv[1]) if sys.argv[1:] else 1_000_000))
+        count = int(sys.argv[1]) if sys.argv[1:] else 1_000_000
+        sys.exit(main(count, restarts="restarts" in sys.argv))

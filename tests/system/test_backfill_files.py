@@ -45,10 +45,13 @@ async def start(
         default_signals()
         before()
 
+    # Where coverage is measured, it would write a file of its own in the process.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    variables = (os.environ if before is default_signals else kept) | local.variables()
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "flip_async", "telemetry", *map(str, arguments),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT, preexec_fn=begin, env=os.environ | local.variables(),
+        stderr=asyncio.subprocess.STDOUT, preexec_fn=begin, env=variables,
     )  # fmt: skip
 
 

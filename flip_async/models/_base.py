@@ -4,7 +4,7 @@ import enum
 import math
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import ClassVar, Final, Self, TypeGuard, TypeVar
 
 import attrs
@@ -284,6 +284,8 @@ def instant() -> Metadata:
 
 
 def _has_offset(moment: datetime, field: str) -> bool:
+    if type(moment) is datetime and type(moment.tzinfo) is timezone:
+        return True
     # NaT of pandas is a datetime too, and its methods raise; so may a zone of somebody's own.
     try:
         offset = moment.utcoffset()

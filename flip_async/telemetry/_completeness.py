@@ -2,8 +2,8 @@
 
 import logging
 import operator
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, cast
 
 from flip_async.errors import InvalidArgumentError
 from flip_async.models._base import UNSET
@@ -15,16 +15,27 @@ _DEVICES_REMEMBERED: Final = 100_000
 _values_of: Final = operator.attrgetter(*MEASURED)
 
 
+def _compiled() -> Callable[[TelemetryPoint], bool]:
+    # Asked of every point, and a test of identity for each field in a row costs a quarter of
+    # what looking for a value in all of them does. The names are constants of ours.
+    tests = " and ".join(f"(v := point.{name}) is not None and v is not UNSET" for name in MEASURED)
+    made = eval(f"lambda point: {tests}", {"UNSET": UNSET})  # noqa: S307
+    return cast("Callable[[TelemetryPoint], bool]", made)
+
+
+_has_all: Final = _compiled()
+
+
 def shortcoming(point: TelemetryPoint) -> str | None:
     """What Flip's documentation would have otherwise in this point, or `None`.
 
     Source:
         https://docs.flip.energy/doc-456024
     """
+    if point.last_is_online is True and _has_all(point):
+        return None
     values = _values_of(point)
     if point.last_is_online is True:
-        if None not in values and UNSET not in values:
-            return None
         missing = [
             name
             for name, value in zip(MEASURED, values, strict=True)

@@ -55,6 +55,8 @@ class Leases:
 
     def renew(self, db: sqlite3.Connection) -> None:
         """Keep what is claimed."""
+        if not self.owner:
+            return  # the file's thread may be faster than the opening
         now = self._clock.monotonic()
         renewed = db.execute(
             "UPDATE owners SET renewed_at = ? WHERE id = ?", (now, self.owner)

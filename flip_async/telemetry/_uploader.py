@@ -229,10 +229,12 @@ class TelemetryUploader(Generic[P]):
     async def _outcomes(self, ids: Sequence[int]) -> Sequence[PointOutcome]:
         left = list(ids)
         while left := [i for i in left if self._settlement.outcome(i) is None]:
-            if self._state == "closed":
-                raise ClientClosedError("this uploader was closed")
+            if self._state == "closed":  # and the report of what was left was cut off
+                break
             await self._worker.wait_for_progress(None)
-        return [outcome for i in ids if (outcome := self._settlement.outcome(i)) is not None]
+        closed = ClientClosedError("this uploader was closed")
+        unknown = PointOutcome("undelivered", str(closed), closed)
+        return [self._settlement.outcome(i) or unknown for i in ids]
 
     async def _drafts(self, points: Iterable[P]) -> Sequence[OutboxDraft]:
         drafts: list[OutboxDraft] = []

@@ -3,8 +3,9 @@
 import asyncio
 import itertools
 import random
+import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -818,6 +819,21 @@ async def test_a_connection_of_the_user_s_client_is_not_lost(situation: str) -> 
     swept.assert_clean(at_least=4)
 
 
+@pytest.fixture
+def untraced_threads() -> Iterator[None]:
+    """Threads that begin now are not measured by coverage.
+
+    Of many that begin at once, CPython 3.11 lets one die at its start ("Cannot install a trace
+    function while another trace function is being installed"), and its caller waits for ever.
+    """
+    traced = threading.gettrace()
+    threading.settrace(None)  # type: ignore[arg-type]
+    yield
+    if traced is not None:
+        threading.settrace(traced)
+
+
+@pytest.mark.usefixtures("untraced_threads")
 async def test_two_hundred_synchronous_callers_are_served_by_one_token() -> None:
     """They hold all of anyio's threads, and the secret is asked for in none of these [B9]."""
     asked: list[int] = []

@@ -12,7 +12,7 @@ class Batcher:
 
     It counts on the monotonic clock from the moment when it learnt that points wait, so that a
     wall clock that is set holds nobody's points. Its worker alone touches it: `_waiting` and
-    `_since_s` change with every point and batch, `_was_in_vain` when a claim gave nothing.
+    `_since_s` change with every point and batch, `_was_in_vain` with each claim.
 
     Args:
         max_delay_s: How long a point waits for others, in seconds.
@@ -55,8 +55,11 @@ class Batcher:
             # Never more than the delay: the wall clock may have been set.
             self._since_s = now_s - min(max(age_s, 0.0), self._max_delay_s)
 
-    def found_nothing(self) -> None:
-        """A claim gave nothing: there is no use in another one before something happens."""
+    def claims(self) -> None:
+        """A claim begins: if it gives nothing, another has no use before something happens.
+
+        Said before it, since points may arrive while it waits for its answer.
+        """
         self._was_in_vain = True
 
     def changed(self) -> None:

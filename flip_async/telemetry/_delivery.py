@@ -47,6 +47,18 @@ class Post(Generic[P]):
     settlement: Settlement[P]
     retry_point: Callable[[P, TelemetryResult], bool] | None
 
+    def failed(self, error: FlipError, verdict: Verdict) -> float:
+        """Tell the circuit breaker of a failure; gives how long its batch has to wait."""
+        now_s, luck = self.clock.monotonic(), self.clock.random()
+        pause_s = self.breaker.failed(error, verdict, now_s=now_s, luck=luck)
+        self.may_send.wake()
+        return pause_s
+
+    def gave_up(self) -> None:
+        """Tell it that a request ended without an outcome."""
+        self.breaker.gave_up()
+        self.may_send.wake()
+
 
 class Delivery(Generic[P]):
     """Sees one batch through [T2].
@@ -104,10 +116,10 @@ class Delivery(Generic[P]):
                 reason = outcome.message
                 parts.refused(reason, named=named_points(outcome), luck=post.clock.random())
                 if parts.is_blocked:
-                    self._failed(outcome, Verdict.STOP)
+                    self._post.failed(outcome, Verdict.STOP)
                     await self._release_refused()
                     return
-                self._gave_up()
+                self._post.gave_up()
                 post.settlement.retried += len(part)
             else:
                 post.breaker.passed()
@@ -135,12 +147,12 @@ class Delivery(Generic[P]):
                 return outcome
             verdict = judge(outcome)
             if verdict is Verdict.CLOSED:
-                self._gave_up()
+                self._post.gave_up()
                 raise outcome
             if verdict is Verdict.PART:
                 return outcome
             odd += verdict is Verdict.ODD
-            pause_s = self._failed(outcome, verdict)
+            pause_s = self._post.failed(outcome, verdict)
             if odd == _TRIES:
                 await self._report(part, outcome)
                 return None
@@ -161,7 +173,7 @@ class Delivery(Generic[P]):
         except FlipError as error:
             return error
         except asyncio.CancelledError:
-            self._gave_up()
+            self._post.gave_up()
             raise
         except Exception as bug:
             # In a transport or a hook of a user's: it costs these points a try, and no others.
@@ -174,17 +186,6 @@ class Delivery(Generic[P]):
         post = self._post
         while (wait_s := post.breaker.held_for_s(post.clock.monotonic())) != 0.0:
             await post.may_send.wait(wait_s)
-
-    def _failed(self, error: FlipError, verdict: Verdict) -> float:
-        clock = self._post.clock
-        now_s, luck = clock.monotonic(), clock.random()
-        pause_s = self._post.breaker.failed(error, verdict, now_s=now_s, luck=luck)
-        self._post.may_send.wake()
-        return pause_s
-
-    def _gave_up(self) -> None:
-        self._post.breaker.gave_up()
-        self._post.may_send.wake()
 
     # What became of them
 

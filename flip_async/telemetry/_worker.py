@@ -8,7 +8,6 @@ by whoever took them, and never by the delivery itself.
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from typing import Final, Generic, TypeVar
 
 import anyio
@@ -20,7 +19,7 @@ from flip_async.errors import ClientClosedError, FlipError, StorageError
 from flip_async.models.telemetry import LARGEST_BATCH
 from flip_async.telemetry._batcher import Batcher
 from flip_async.telemetry._delivery import Delivery, Post
-from flip_async.telemetry._outbox import OutboxEntry, PutResult
+from flip_async.telemetry._outbox import PutResult
 from flip_async.telemetry._verdict import BugError, Verdict
 
 P = TypeVar("P")
@@ -160,14 +159,11 @@ class TelemetryWorker(Generic[P]):
         self._looked()
 
     async def _take(self) -> None:
+        self._batcher.claims()
         entries = await self._post.outbox.claim(LARGEST_BATCH)
-        self._looked(anew=True)
         if not entries:
-            self._batcher.found_nothing()
             return
-        self._begin(entries)
-
-    def _begin(self, entries: Sequence[OutboxEntry]) -> None:
+        self._looked(anew=True)
         delivery = Delivery(entries, self._post)
         task = detached(delivery.run())
         self.deliveries[task] = delivery
@@ -200,12 +196,7 @@ class TelemetryWorker(Generic[P]):
             self._post.outbox.stop_taking()
         elif isinstance(error, Exception):
             logger.error("a batch was not sent", exc_info=error)
-            self._post.breaker.failed(
-                BugError(error),
-                Verdict.BACK_OFF,
-                now_s=self._clock.monotonic(),
-                luck=self._clock.random(),
-            )
+            self._post.failed(BugError(error), Verdict.BACK_OFF)
         self._looked()  # it may have given points back
         self._wake.set()
         self._progress.wake()

@@ -799,6 +799,35 @@ async def test_a_bug_in_one_round_does_not_end_the_sending(
     assert "a bug" in caplog.text
 
 
+class SlowEmptyOutbox(MemoryOutbox):
+    """A shared one: at the first claim somebody else was faster, and the answer takes its time."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock=clock)
+        self.answer: asyncio.Event | None = asyncio.Event()
+
+    async def claim(self, most: int) -> Sequence[OutboxEntry]:
+        if self.answer is not None:
+            await self.answer.wait()
+            self.answer = None
+            return []
+        return await super().claim(most)
+
+
+async def test_a_point_that_comes_while_a_claim_is_answered_with_nothing_is_not_forgotten(
+    flip: FlipClient, server: TelemetryServer, clock: ManualClock
+) -> None:
+    outbox = SlowEmptyOutbox(clock)
+    async with flip.telemetry.uploader(outbox=outbox, max_delay_s=1.0) as uploader:
+        await uploader.add(point(0))
+        await clock.pass_time(1.1)
+        await uploader.add(point(1))
+        assert outbox.answer is not None
+        outbox.answer.set()
+        await clock.pass_time(1.1)
+        assert server.numbers() == [0, 1]
+
+
 async def test_an_uploader_is_used_with_a_context_once(flip: FlipClient) -> None:
     uploader = flip.telemetry.uploader()
     with pytest.raises(errors.ConfigurationError, match="async with"):

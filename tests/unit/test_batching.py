@@ -46,7 +46,7 @@ def test_nothing_is_due_where_nothing_waits() -> None:
 
 def test_after_a_claim_that_gave_nothing_there_is_none_till_something_happens() -> None:
     some = batcher(waiting=5000)
-    some.found_nothing()
+    some.claims()
     assert due_in_s(some) is None
 
     some.changed()

@@ -62,10 +62,10 @@ async def notify_within(
     *arguments: object,
 ) -> None:
     """As `notify`, for so long at the most: what comes after it waits no longer [B4]."""
-    with anyio.CancelScope(deadline=anyio.current_time() + seconds):
-        await notify(logger, callback, *arguments)
-        return
-    logger.error("%s took longer than %g s", name_of(callback), seconds)
+    try:
+        await limited(lambda: notify(logger, callback, *arguments), within_s=seconds)
+    except UserCodeError as error:
+        logger.error("%s %s", name_of(callback), error)
 
 
 def notify_soon(

@@ -211,17 +211,6 @@ class Journal:
                 "that can be written"
             ) from None
 
-    def forget(self) -> None:
-        """The next run begins anew.
-
-        Raises:
-            FileError: It cannot be deleted.
-        """
-        try:
-            self.path.unlink(missing_ok=True)
-        except OSError as error:
-            raise FileError(f"cannot delete {self.path}: {why(error)}") from None
-
 
 def _digest(parts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -122,10 +122,7 @@ class Sending:
             if self._rows.is_stream and suspicion.count < BLOCK:
                 return
         self._suspicion = None
-        reader = self._blocks.reader
-        for text in (
-            [] if reader is None else [*reader.warnings, *suspicion.warnings(reader.sources())]
-        ):
+        for text in self._blocks.warnings(suspicion):
             say(self._console, f"WARNING: {text}", style="yellow")
 
     def _note_bad(self, block: Block) -> None:

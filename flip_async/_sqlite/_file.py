@@ -284,6 +284,8 @@ class SqliteFile:
             except sqlite3.Error as error:
                 level = logging.DEBUG if _is_busy(error) else logging.WARNING
                 logger.log(level, "%s: %s", self.path, error)
+            except Exception:  # a clock may be a user's; without a thread nobody would be answered
+                logger.exception("%s: a chore failed", self.path)
 
     def _commit(self, connection: sqlite3.Connection, orders: Sequence[_Order[object]]) -> None:
         orders = self._without_what_is_vain(orders)

@@ -11,7 +11,6 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from flip_async._checks import (
-    check_clock,
     check_kind,
     check_kind_or_none,
     check_seconds,
@@ -78,7 +77,6 @@ def webhook_router(
     check_seconds(body_timeout_s, field="body_timeout_s")
     check_kind_or_none(commands, CommandProcessor, field="commands")
     check_kind_or_none(client, FlipLifespan, field="client")
-    check_clock(clock)
     on = Handlers() if on is None else on
     check_kind(on, Handlers, field="on")
     make_receiver = functools.partial(

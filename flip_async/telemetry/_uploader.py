@@ -320,12 +320,12 @@ class TelemetryUploader(Generic[P]):
     async def _flush(self, last_id: int | None, timeout_s: float | None) -> None:
         # A scope, since the outbox may wait for a file much longer [B11].
         with within(timeout_s, self._clock) as limit:
-            await self._until_sent(last_id, timeout_s)
+            await self._until_sent(last_id)
         if limit.cancelled_caught:
             raise self._too_late(timeout_s)
 
-    async def _until_sent(self, last_id: int | None, timeout_s: float | None) -> None:
-        end_s = None if timeout_s is None else self._clock.monotonic() + timeout_s
+    async def _until_sent(self, last_id: int | None) -> None:
+        is_shared = self._outbox.renew_every_s is not None  # another process may send them
         self._worker.flushing += 1
         self._worker.hurry()
         try:
@@ -335,12 +335,7 @@ class TelemetryUploader(Generic[P]):
                     return
                 if self._worker.closed is not None:
                     raise self._worker.closed.again()
-                left_s = None if end_s is None else end_s - self._clock.monotonic()
-                if left_s is not None and left_s <= 0:
-                    raise self._too_late(timeout_s)
-                if self._outbox.renew_every_s is not None:  # another process may send them
-                    left_s = min(_LOOK_WHILE_FLUSHING_S, left_s or _LOOK_WHILE_FLUSHING_S)
-                await self._worker.wait_for_progress(left_s)
+                await self._worker.wait_for_progress(_LOOK_WHILE_FLUSHING_S if is_shared else None)
         finally:
             self._worker.flushing -= 1
         raise ClientClosedError("this uploader was closed before all points were sent")

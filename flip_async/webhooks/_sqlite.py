@@ -179,8 +179,7 @@ class SqliteInbox:
         self._event_types = json.dumps(sorted(types))
         try:
             await file.open()
-            digests = frozenset[str]() if home is None else home.key_digests
-            if not await file.run(lambda db: _settle_in(db, digests)) and home is not None:
+            if home is not None and not await self._is_home_of(home):
                 raise ConfigurationError(
                     f"{os.fspath(self._path)} keeps webhooks of a receiver with other signing "
                     "keys, the sandbox's perhaps: give this one a file of its own. While a key "
@@ -191,6 +190,9 @@ class SqliteInbox:
         except BaseException:
             await self.aclose()
             raise
+
+    async def _is_home_of(self, home: InboxHome) -> bool:
+        return await self._file.run(lambda db: _settle_in(db, home.key_digests))
 
     async def put(self, letter: Letter) -> bool:
         """Keep a webhook; see `Inbox`."""

@@ -465,7 +465,7 @@ class WebhookBodyError(WebhookError):
 
 
 class StorageError(FlipError):
-    """A file on disk that keeps points or webhooks cannot be read or written."""
+    """What keeps points, webhooks or commands, a file or Redis, cannot be read or written."""
 
 
 class OutboxFullError(StorageError):

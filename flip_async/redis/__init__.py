@@ -1,0 +1,1 @@
+"""What many processes share of Flip: tokens, webhooks, points and commands, in Redis or Valkey."""

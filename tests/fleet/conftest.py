@@ -7,7 +7,12 @@ import pytest
 
 redis = pytest.importorskip("redis", reason="redis-py is not installed")
 
-from tests.support.redis_server import MISSING, PROGRAM, RedisServer  # noqa: E402
+from tests.support.redis_server import (  # noqa: E402
+    MISSING,
+    PROGRAM,
+    RedisClusterOfThree,
+    RedisServer,
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,3 +50,11 @@ def own_redis() -> Iterator[RedisServer]:
     server = RedisServer().start()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisClusterOfThree]:
+    """A Cluster of three nodes, which no test may disturb; use a namespace of the test's own."""
+    cluster = RedisClusterOfThree().start()
+    yield cluster
+    cluster.close()

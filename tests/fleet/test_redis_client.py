@@ -6,10 +6,11 @@ import time
 import anyio
 import pytest
 import redis
+import redis.asyncio
 
 from flip_async.errors import ConfigurationError, InvalidArgumentError, StorageError
 from flip_async.redis._client import LIMIT_S, RedisClient, Script
-from tests.support.redis_server import RedisServer, given_client
+from tests.support.redis_server import RedisClusterOfThree, RedisServer, given_client
 
 ECHO = Script("return ARGV[1]", "0" * 40)
 
@@ -217,3 +218,31 @@ async def test_a_write_may_wait_for_replicas_in_vain(redis_server: RedisServer) 
         await client.run(ECHO, [], ["a"], min_replicas=1)
 
     await client.aclose()
+
+
+async def test_a_cluster_serves_too(redis_cluster: RedisClusterOfThree) -> None:
+    theirs = redis.asyncio.RedisCluster.from_url(redis_cluster.url)
+    client = client_of(theirs, "cluster")
+
+    for tag in ("a", "b", "c", "d"):
+        assert await client.run(ECHO, [client.key(tag, "x")], [tag]) == tag.encode()
+        await client.check_server(client.key(tag, "x"), keeps="points")
+
+    await theirs.aclose()
+
+
+async def test_a_replica_has_what_was_waited_for(own_redis: RedisServer) -> None:
+    replica = own_redis.copy()
+    client = client_of(own_redis.url)
+    keep = Script("return redis.call('SET', KEYS[1], ARGV[1])", "1" * 40)
+
+    await client.run(keep, ["flip:x"], ["kept"], min_replicas=1)
+
+    with replica.admin() as admin:
+        assert admin.get("flip:x") == b"kept"
+    with pytest.raises(StorageError, match="read-only replica"):
+        reader = client_of(replica.url)
+        await reader.run(keep, ["flip:x"], ["kept"])
+    await reader.aclose()
+    await client.aclose()
+    replica.close()

@@ -51,7 +51,8 @@ class RedisServer:
         self._process = subprocess.Popen(
             [
                 PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1",
-                "--dir", str(self._folder), "--save", "", *self._options,
+                "--dir", str(self._folder), "--save", "", "--repl-diskless-sync-delay", "0",
+                *self._options,
             ],
             stdout=subprocess.DEVNULL,
             preexec_fn=default_signals,  # noqa: PLW1509  # it takes no lock
@@ -76,6 +77,19 @@ class RedisServer:
                 "ACL", "SETUSER", name, "reset", "on", ">your_password", "-@all", *rules
             )
         return self.url_of(name)
+
+    def copy(self) -> "RedisServer":
+        """A replica, in step with it; `promote` makes it a master."""
+        replica = RedisServer("--replicaof", f"127.0.0.1 {self.port}")
+        replica.start()
+        with replica.admin() as admin:
+            while admin.info("replication")["master_link_status"] != "up":
+                time.sleep(0.02)
+        return replica
+
+    def promote(self) -> None:
+        with self.admin() as admin:
+            admin.execute_command("REPLICAOF", "NO", "ONE")
 
     def stop(self) -> None:
         """End it as an operator does; what it may keep, it keeps."""
@@ -103,3 +117,34 @@ class RedisServer:
     def close(self) -> None:
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class RedisClusterOfThree:
+    """Three masters on one machine, which share the slots."""
+
+    def __init__(self) -> None:
+        self.nodes = [RedisServer("--cluster-enabled", "yes") for _ in range(3)]
+
+    @property
+    def url(self) -> str:
+        return self.nodes[0].url.removesuffix("/0")
+
+    def start(self) -> Self:
+        for node in self.nodes:
+            node.start()
+        bounds = [0, 5461, 10923, 16384]
+        for node, first, end in zip(self.nodes, bounds[:-1], bounds[1:], strict=True):
+            with node.admin() as admin:
+                admin.execute_command("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
+                for other in self.nodes:
+                    admin.execute_command("CLUSTER", "MEET", "127.0.0.1", other.port)
+        for node in self.nodes:
+            with node.admin() as admin:
+                # Said as two words, the answer is not parsed.
+                while b"cluster_state:ok" not in admin.execute_command("CLUSTER", "INFO"):
+                    time.sleep(0.02)
+        return self
+
+    def close(self) -> None:
+        for node in self.nodes:
+            node.close()

@@ -4,7 +4,21 @@ A `CommandProcessor` takes commands from webhooks, by polling, or from both, han
 to your function once, and acknowledges it to Flip.
 """
 
+from flip_async.commands._ledger import (
+    CommandLedger,
+    Holder,
+    LedgerEntry,
+    MemoryCommandLedger,
+)
 from flip_async.commands._processor import CommandProcessor, ProcessorStats
 from flip_async.commands._workers import CommandFailed
 
-__all__ = ["CommandFailed", "CommandProcessor", "ProcessorStats"]
+__all__ = [
+    "CommandFailed",
+    "CommandLedger",
+    "CommandProcessor",
+    "Holder",
+    "LedgerEntry",
+    "MemoryCommandLedger",
+    "ProcessorStats",
+]

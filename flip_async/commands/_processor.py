@@ -25,7 +25,8 @@ from flip_async._checks import (
 from flip_async._clients._oem import FlipClient
 from flip_async._clock import Clock, SystemClock
 from flip_async._http._retry import Retries
-from flip_async.commands._versions import Ledger
+from flip_async.commands._ledger import CommandLedger, MemoryCommandLedger, check_ledger
+from flip_async.commands._versions import Versions
 from flip_async.commands._workers import CommandWorkers, Counts, OnCommand, OnUnacknowledged
 from flip_async.errors import ClientClosedError, ConfigurationError, FlipError
 from flip_async.models._base import UNSET
@@ -40,6 +41,8 @@ logger: Final = logging.getLogger("flip_async.commands")
 
 POLL_EVERY_S: Final = 60.0
 _LONGEST_ASKED_S: Final = 3600.0
+_LEADS_FOR, _LOOKS_EVERY = 1.25, 0.5
+"""Of `poll_every_s`: where the processor that lists dies, another one does within two of them."""
 _AFTER_BUG: Final = Backoff(base_s=1.0, cap_s=60.0)
 
 
@@ -98,6 +101,9 @@ class CommandProcessor:
         on_ended: Likewise when it is over (`command.ended`).
         on_unacknowledged: Is told the command, the status and the error where telling Flip was
             given up for good, once; it may be async. All of them are logged.
+        ledger: Shares commands out between the processors of a fleet: each version is handled by
+            one of them, and one of them lists commands. A `MemoryCommandLedger` of its own where
+            none is given.
         poll_every_s: How often to list commands, at the start and then again, in seconds;
             `None` for webhooks alone.
         concurrency: How many of your functions run at once.
@@ -121,6 +127,7 @@ class CommandProcessor:
         on_started: OnCommand | None = None,
         on_ended: OnCommand | None = None,
         on_unacknowledged: OnUnacknowledged | None = None,
+        ledger: CommandLedger | None = None,
         poll_every_s: float | None = POLL_EVERY_S,
         concurrency: int = 100,
         handler_timeout_s: float = 60.0,
@@ -137,6 +144,7 @@ class CommandProcessor:
         check_seconds(shutdown_timeout_s, field="shutdown_timeout_s")
         check_count(concurrency, field="concurrency")
         check_clock(clock)
+        check_ledger(ledger)
         self._on_command: Final = on_command
         self._on_time: Final = {"command.started": on_started, "command.ended": on_ended}
         self._on_unacknowledged: Final = on_unacknowledged
@@ -146,7 +154,8 @@ class CommandProcessor:
         self._shutdown_timeout_s: Final = shutdown_timeout_s
         self._clock: Final = SystemClock() if clock is None else clock
         # Known for as long as the processor lives; all else belongs to one `running`, in one loop.
-        self._ledger: Final = Ledger()
+        self._versions: Final = Versions()
+        self._ledger: Final = MemoryCommandLedger(clock=clock) if ledger is None else ledger
         self._counts: Final = Counts()
         self._notices: Final = Deduplicator(self._clock)
         self._workers = None
@@ -243,15 +252,18 @@ class CommandProcessor:
         )
 
     async def _poll(self, flip: FlipClient, workers: CommandWorkers, every_s: float) -> None:
-        async def list_once() -> None:
+        async def list_once() -> float:
+            if not await workers.leads(for_s=every_s * _LEADS_FOR):
+                return every_s * _LOOKS_EVERY
             async for command in flip.commands.list():
                 _offer(workers, command)
+            await workers.leads(for_s=every_s * _LEADS_FOR)  # a list may be long
+            return every_s
 
         bugs = 0
         while True:
-            pause_s = every_s
             try:
-                await run_user_code(list_once)  # a transport may be a user's
+                pause_s = await run_user_code(list_once)  # a transport may be a user's
                 bugs, self._last_poll_error = 0, None
             except ClientClosedError:
                 raise  # nothing comes any more
@@ -306,12 +318,15 @@ class CommandProcessor:
             flip: The client to list and acknowledge with; it is not closed.
 
         Raises:
-            ConfigurationError: It runs already.
+            ConfigurationError: It runs already, or the ledger cannot be trusted.
             InvalidArgumentError: The client is none.
+            StorageError: The ledger cannot be used.
         """
+        check_kind(flip, FlipClient, field="flip")
+        if self._workers is None:
+            await self._ledger.open()
         if self._workers is not None:
             raise ConfigurationError("this command processor runs already")
-        check_kind(flip, FlipClient, field="flip")
         workers = self._workers = self._make_workers(flip)
         self._has_run = True
         self._poller = self._start_polling(flip, workers)
@@ -339,6 +354,7 @@ class CommandProcessor:
             )
 
         return CommandWorkers(
+            self._versions,
             self._ledger,
             on_command=self._on_command,
             acknowledge=acknowledge,
@@ -368,6 +384,8 @@ class CommandProcessor:
             logger.error("%d functions do not end though they are cancelled", len(stubborn))
         if self._poller is not None:
             await finish([self._poller], last, within_s=0)
+        await last.until_done(workers.aclose())
+        await last.until_done(self._ledger.aclose())
         self._workers = self._poller = None
         if last.cancelled is not None and not is_cancelled:
             raise last.cancelled

@@ -3,14 +3,12 @@
 import enum
 from collections import OrderedDict
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import attrs
 
 from flip_async._clock import Instant
 from flip_async.models.commands import BatteryCommand, Command, CommandStatus, DeviceStatus
-
-T = TypeVar("T")
 
 HANDLE_WITHIN_S: Final = 12 * 60.0
 """How long after a change its handler may be tried: then three minutes are left to say so."""
@@ -64,32 +62,68 @@ class Outcome:
     reason: str | None = None
 
 
-@attrs.frozen
-class _Known:
-    updated_at: datetime
-    contents: tuple[Content, ...]  # those seen with this `updated_at`, the latest last
+class _TakesPlace(Protocol):
+    """What a version says: whole, or a mark of it."""
+
+    @property
+    def takes_place(self) -> bool: ...
+
+
+C = TypeVar("C", bound=_TakesPlace)
+
+
+class Age(enum.Enum):
+    """What a version is beside the newest that is known."""
+
+    NEWER = "it is to be handled"
+    SAME = "it is that one"
+    OLDER = "it was overtaken"
 
 
 @attrs.frozen
-class _Unfinished:
+class Known(Generic[C]):
+    """The newest version that is known of a command.
+
+    Attributes:
+        updated_at: When Flip changed it.
+        contents: What was seen with this `updated_at`, the latest last.
+    """
+
     updated_at: datetime
-    content: Content
-    outcome: Outcome
+    contents: tuple[C, ...]
+
+    def age_of(self, updated_at: datetime, content: C) -> Age:
+        """Compare another version.
+
+        Flip's `updated_at` may be in whole seconds, so that two versions can have the same:
+        then another content is newer, and a cancelation is never undone by what it canceled.
+        """
+        if updated_at != self.updated_at:
+            return Age.NEWER if updated_at > self.updated_at else Age.OLDER
+        if content in self.contents:
+            return Age.SAME if content == self.contents[-1] else Age.OLDER
+        is_newer = self.contents[-1].takes_place or not content.takes_place
+        return Age.NEWER if is_newer else Age.OLDER
+
+    def and_then(self, updated_at: datetime, content: C) -> "Known[C]":
+        """What is known when a newer version has come."""
+        if updated_at != self.updated_at:
+            return Known(updated_at, (content,))
+        others = (one for one in self.contents if one != content)
+        return Known(updated_at, (*others, content))
 
 
-class Ledger:
-    """The newest version that is known of each command.
+class Versions:
+    """The newest version of each command that one processor has seen.
 
     Webhooks come in any order and more than once, and a list of commands may be older than
-    what was acknowledged while it was read: only a newer version counts. Flip's `updated_at`
-    may be in whole seconds, so that two versions can have the same: then another content is
-    newer, and a cancelation is never undone by what it canceled.
+    what was acknowledged while it was read: only a newer version counts. What others have seen,
+    and who handles it, the ledger knows.
     """
 
     def __init__(self, *, at_most: int = _REMEMBERED) -> None:
         self._at_most: Final = at_most
-        self._known: Final[OrderedDict[str, _Known]] = OrderedDict()
-        self._unfinished: Final[OrderedDict[str, _Unfinished]] = OrderedDict()
+        self._known: Final[OrderedDict[str, Known[Content]]] = OrderedDict()
 
     def take(self, command: Command, now: datetime) -> Verdict:
         """Decide about a version, and remember it.
@@ -99,7 +133,7 @@ class Ledger:
             now: The present moment.
         """
         known, content = self._known.get(command.id), Content.of(command)
-        if known is not None and not _is_newer(command, content, known):
+        if known is not None and known.age_of(command.updated_at, content) is not Age.NEWER:
             return Verdict.KNOWN
         self._remember(command, content, known)
         if command.device_status != DeviceStatus.PENDING:
@@ -131,46 +165,18 @@ class Ledger:
             self._remember(answer, content, known)
         return answer if has_changed else None
 
-    def leave(self, command: Command, outcome: Outcome | None) -> None:
-        """Take a version for new when it comes again: it was not seen through.
-
-        Args:
-            command: The version.
-            outcome: What its handler made of it, if it got so far: it is not called again
-                while the process lives.
-        """
+    def leave(self, command: Command) -> None:
+        """Take a version for new when it comes again: it was not seen through."""
         self._known.pop(command.id, None)
-        if outcome is not None:
-            content = Content.of(command)
-            self._unfinished[command.id] = _Unfinished(command.updated_at, content, outcome)
-            self._trim(self._unfinished)
 
-    def outcome_of(self, command: Command) -> Outcome | None:
-        """What was made of a version that was left before it was acknowledged; told once."""
-        left = self._unfinished.pop(command.id, None)
-        if left is None or left.updated_at != command.updated_at:
-            return None
-        return left.outcome if left.content == Content.of(command) else None
-
-    def _remember(self, command: Command, content: Content, known: _Known | None) -> None:
-        contents: tuple[Content, ...] = (content,)
-        if known is not None and known.updated_at == command.updated_at:
-            contents = (*(one for one in known.contents if one != content), content)
-        self._known[command.id] = _Known(command.updated_at, contents)
+    def _remember(self, command: Command, content: Content, known: Known[Content] | None) -> None:
+        updated_at = command.updated_at
+        self._known[command.id] = (
+            Known(updated_at, (content,)) if known is None else known.and_then(updated_at, content)
+        )
         self._known.move_to_end(command.id)
-        self._trim(self._known)
-
-    def _trim(self, kept: OrderedDict[str, T]) -> None:
-        if len(kept) > self._at_most:
-            kept.popitem(last=False)
-
-
-def _is_newer(command: Command, content: Content, known: _Known) -> bool:
-    if command.updated_at != known.updated_at:
-        return command.updated_at > known.updated_at
-    if content in known.contents:
-        return False
-    return known.contents[-1].takes_place or not content.takes_place
+        if len(self._known) > self._at_most:
+            self._known.popitem(last=False)
 
 
 @attrs.frozen

@@ -1,11 +1,12 @@
 """Sees each command through: its handler, then its acknowledgement.
 
-There is one task for each command that is worked on. It goes round: the handler is tried until it
-says something, then Flip is told until it has it. Between two tries, and while all places for
+There is one task for each command that is worked on. It goes round: the version is taken from the
+ledger, or it waits until whoever has it is done or dies; the handler is tried until it says
+something, then Flip is told until it has it. Between two tries, and while all places for
 handlers are taken, the worker *rests*: a newer version ends a pause, stopping ends any rest at
 once, and whoever delivered the command and is about to close waits for no rest. What is left
-before its acknowledgement is taken for new when it comes again; what the handler made of it is
-remembered as long as the process lives.
+before its acknowledgement is taken for new when it comes again; what the handler made of it stands
+in the ledger.
 """
 
 import asyncio
@@ -23,7 +24,10 @@ from flip_async._aio._work import GivenUpError, Work
 from flip_async._backoff import Backoff
 from flip_async._checks import check_one_of, check_text
 from flip_async._clock import Clock
-from flip_async.commands._versions import Ledger, Outcome, Verdict, Window
+from flip_async.commands._claims import Claims, Taken
+from flip_async.commands._ledger import CommandLedger
+from flip_async.commands._records import Step
+from flip_async.commands._versions import Outcome, Verdict, Versions, Window
 from flip_async.errors import (
     BadRequestError,
     ClientClosedError,
@@ -33,6 +37,7 @@ from flip_async.errors import (
     FlipError,
     InvalidArgumentError,
     NotFoundError,
+    StorageError,
     UnprocessableEntityError,
 )
 from flip_async.models.commands import Command, DeviceStatus
@@ -58,6 +63,8 @@ _FINAL: Final = (
 _FAILURES: Final = (DeviceStatus.FAILED_OFFLINE, DeviceStatus.FAILED_FAULT)
 _CHANGES_IN_A_ROW: Final = 3
 _LONGEST_CALL_S, _SHORTEST_CALL_S = 60.0, 5.0
+_LEDGER_AGAIN_S: Final = 2.0
+_LAST_CALL_S: Final = 30.0
 
 
 class CommandFailed(Exception):  # noqa: N818  # what became of a command, not what went wrong
@@ -95,6 +102,10 @@ class _StoppedError(Exception):
     """The work on a command ends here, unfinished."""
 
 
+class _NotOursError(Exception):
+    """Another one has the command by now, or was offered a newer version."""
+
+
 @attrs.define
 class Counts:
     """What has been done so far; the workers of one processor count, and nobody else."""
@@ -112,7 +123,7 @@ class Worker:
         newest: The version to be handled.
         window: Its window.
         outcome: What the handler made of it, if it got so far.
-        is_given_up: Flip will not be told of it, and `on_unacknowledged` is, or was.
+        is_over: Flip has it; or will not be told, and `on_unacknowledged` is, or was.
         done: Is given `None`, or why the work ended unfinished.
         left_at_s: When whoever delivered it began to close, on the monotonic clock.
     """
@@ -121,7 +132,7 @@ class Worker:
         self.newest = command
         self.window = window
         self.outcome: Outcome | None = None
-        self.is_given_up = False
+        self.is_over = False
         self.done: Final[asyncio.Future[Exception | None]] = running_loop().create_future()
         self.left_at_s: float | None = None
         self._clock: Final = clock
@@ -132,7 +143,11 @@ class Worker:
     def replace(self, command: Command, window: Window) -> None:
         """A newer version has come."""
         self.newest, self.window, self.outcome = command, window, None
-        self.is_given_up = False
+        self.is_over = False
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Something has changed: end a pause."""
         if not self._rests_for_newer:
             self.rouse()
 
@@ -197,7 +212,8 @@ class CommandWorkers:
 
     def __init__(
         self,
-        ledger: Ledger,
+        versions: Versions,
+        ledger: CommandLedger,
         *,
         on_command: OnCommand,
         acknowledge: Acknowledge,
@@ -207,7 +223,8 @@ class CommandWorkers:
         counts: Counts,
         clock: Clock,
     ) -> None:
-        self._ledger: Final = ledger
+        self._versions: Final = versions
+        self._claims: Final = Claims(ledger, clock=clock, on_news=self._has_news)
         self._on_command: Final = on_command
         self._acknowledge: Final = acknowledge
         self._on_unacknowledged: Final = on_unacknowledged
@@ -232,7 +249,7 @@ class CommandWorkers:
         if self._is_stopping:
             raise ClientClosedError("the command processor is being stopped")
         now = self._clock.now()
-        verdict = self._ledger.take(command, datetime.fromtimestamp(now.wall_s, UTC))
+        verdict = self._versions.take(command, datetime.fromtimestamp(now.wall_s, UTC))
         worker = self._workers.get(command.id)
         if verdict is Verdict.HANDLE:
             window = Window.of(command, now)
@@ -255,16 +272,17 @@ class CommandWorkers:
 
     def _ended(self, worker: Worker, work: Work) -> None:
         command_id = worker.newest.id
+        self._claims.let_go(worker.newest)  # where it is not done
         has_successor = self._workers[command_id] is not worker
         if not has_successor:
             del self._workers[command_id], self._works[command_id]
         error = work.error
-        if error is None or worker.is_given_up:  # cut off while it was told: once is enough
+        if error is None or worker.is_over:  # cut off while it was told: once is enough
             worker.end(None)
             return
         # It was not handled, or not to the end: when it comes again it is new.
         if not has_successor:
-            self._ledger.leave(worker.newest, worker.outcome)
+            self._versions.leave(worker.newest)
         if isinstance(error, ClientClosedError | GivenUpError | _StoppedError):
             who = (
                 "client was closed"
@@ -273,6 +291,8 @@ class CommandWorkers:
             )
             error = ClientClosedError(f"the {who} before command {command_id} was acknowledged")
             logger.warning("%s: it comes again", error)
+        elif isinstance(error, StorageError):
+            logger.error("command %s is left, and comes again: %s", command_id, error)
         else:
             logger.critical("command %s: a bug", command_id, exc_info=error)
         worker.end(error)
@@ -283,16 +303,18 @@ class CommandWorkers:
         changes = 0
         while True:
             command, window = worker.newest, worker.window
-            outcome = self._ledger.outcome_of(command)
-            if outcome is None:
-                outcome = await self._handle(worker, command, window)
-            if outcome is None or worker.newest is not command:
+            try:
+                taken = await self._take(worker, command)
+                if taken.step is Step.LEAVE and worker.newest is command:
+                    return
+                if taken.step is not Step.TAKE or worker.newest is not command:
+                    continue
+                change = await self._see_through_once(worker, command, window, taken.outcome)
+            except _NotOursError:
+                logger.info("command %s has changed, or another one has it", command.id)
                 continue
-            worker.outcome = outcome
-            answer = await self._tell_flip(worker, command, window, outcome)
             if worker.newest is not command:
                 continue
-            change = None if answer is None else self._ledger.acknowledged(command, answer)
             if change is None:
                 return
             changes += 1
@@ -302,6 +324,32 @@ class CommandWorkers:
             logger.warning("command %s was changed while it was acknowledged", command.id)
             worker.replace(change, Window.of(change, self._clock.now()))
 
+    async def _take(self, worker: Worker, command: Command) -> Taken:
+        """Take a version, or wait until something becomes of it where another one has it."""
+        taken = await self._claims.take(command)
+        if taken.step is Step.AWAIT:
+            await self._rest(worker, lambda: self._claims.wait(command))
+        return taken
+
+    async def _see_through_once(
+        self, worker: Worker, command: Command, window: Window, outcome: Outcome | None
+    ) -> Command | None:
+        """Handle and acknowledge one version; gives what is to be handled after all."""
+        outcome = worker.outcome or outcome or await self._handle(worker, command, window)
+        if worker.newest is not command:
+            return None
+        if outcome is None:
+            raise _NotOursError
+        worker.outcome = outcome
+        answer = await self._tell_flip(worker, command, window, outcome)
+        if worker.newest is not command:
+            return None
+        change = None if answer is None else self._versions.acknowledged(command, answer)
+        if change is None:
+            worker.is_over = True
+            await self._write_down(worker, answer or command, window)
+        return change
+
     async def _handle(self, worker: Worker, command: Command, window: Window) -> Outcome | None:
         """Try the handler until it says something; `None` where a newer version has come."""
         attempt = 0
@@ -309,7 +357,7 @@ class CommandWorkers:
             attempt += 1
             await self._rest(worker, self._places.acquire, for_newer=True)
             try:
-                if worker.newest is not command:
+                if self._is_overtaken(worker, command):
                     return None
                 if self._is_stopping:
                     raise _StoppedError
@@ -323,8 +371,12 @@ class CommandWorkers:
                 logger.error("command %s: its handler failed %d times", command.id, attempt)
                 return Outcome(DeviceStatus.FAILED_FAULT, FAULT_REASON)
             await self._pause(worker, pause_s)
-            if worker.newest is not command:
+            if self._is_overtaken(worker, command):
                 return None
+
+    def _is_overtaken(self, worker: Worker, command: Command) -> bool:
+        """Whether a newer version has come, here or to somebody else."""
+        return worker.newest is not command or self._claims.has_news(command)
 
     async def _try(self, command: Command, window: Window, attempt: int) -> Outcome | None:
         seconds = window.try_s(self._clock.monotonic(), self._handler_timeout_s)
@@ -346,6 +398,10 @@ class CommandWorkers:
         attempt = 0
         while True:
             attempt += 1
+            if attempt == 1 or self._claims.has_news(command):
+                await self._make_sure(worker, command, window, outcome)
+            if worker.newest is not command:
+                return None
             result = await self._tell_flip_once(command, window, outcome)
             if not isinstance(result, FlipError):
                 self._counts.acknowledged += 1
@@ -358,7 +414,7 @@ class CommandWorkers:
             )
             is_late = not window.may_acknowledge(self._clock.monotonic() + pause_s)
             if isinstance(result, _FINAL) or is_late:
-                worker.is_given_up = True
+                worker.is_over = True
                 await self._give_up(command, outcome, result)
                 return None
             logger.warning(
@@ -367,6 +423,43 @@ class CommandWorkers:
             await self._pause(worker, pause_s)
             if worker.newest is not command:
                 return None
+
+    async def _make_sure(
+        self, worker: Worker, command: Command, window: Window, outcome: Outcome
+    ) -> None:
+        """See that the command is in hand still; the outcome then stands in the ledger.
+
+        Where the ledger does not say, nobody else can have it for as long as the lease is known
+        to hold. After that it is asked until it is almost too late: an acknowledgement twice is
+        better than none.
+        """
+        while True:
+            try:
+                if not await self._claims.keep(command, outcome):
+                    raise _NotOursError
+                return
+            except StorageError as error:
+                is_late = not window.may_acknowledge(self._clock.monotonic() + _LAST_CALL_S)
+                if is_late or self._claims.is_surely_ours(command):
+                    logger.warning("command %s is acknowledged all the same: %s", command.id, error)
+                    return
+            await self._pause(worker, _LEDGER_AGAIN_S)
+            if worker.newest is not command:
+                return
+
+    async def _write_down(self, worker: Worker, command: Command, window: Window) -> None:
+        """Let the ledger know that it is over, as soon as it can."""
+        version = worker.newest
+        while worker.newest is version:
+            try:
+                await self._claims.done(command)
+                return
+            except StorageError as error:
+                text = "command %s is acknowledged, which the ledger does not take: %s"
+                logger.warning(text, command.id, error)
+                if not window.may_acknowledge(self._clock.monotonic()):
+                    return
+            await self._pause(worker, _LEDGER_AGAIN_S)
 
     async def _tell_flip_once(
         self, command: Command, window: Window, outcome: Outcome
@@ -410,7 +503,21 @@ class CommandWorkers:
         if self._is_stopping:
             raise _StoppedError
 
+    def _has_news(self, command_id: str) -> None:
+        if command_id in self._workers:
+            self._workers[command_id].look_again()
+
+    # Polling
+
+    async def leads(self, *, for_s: float) -> bool:
+        """Whether it is this processor that lists commands, and nobody else, for so long."""
+        return await self._claims.leads(for_s=for_s)
+
     # Ending
+
+    async def aclose(self) -> None:
+        """Let others have what is in hand, after all has ended."""
+        await self._claims.aclose()
 
     def stop(self) -> list[Work]:
         """Begin nothing more, and end all rests.

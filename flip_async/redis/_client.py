@@ -16,7 +16,7 @@ import inspect
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import attrs
@@ -87,10 +87,18 @@ class Script:
     digest: str
 
     @classmethod
-    def load(cls, name: str) -> "Script":
+    def load(cls, name: str) -> Self:
         """Read one of this package's files; at import, where reading blocks nobody."""
-        text = (importlib.resources.files("flip_async.redis") / f"{name}.lua").read_text()
+        return cls.of((importlib.resources.files("flip_async.redis") / f"{name}.lua").read_text())
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Make one of its text."""
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+    def that_may_run_when_full(self) -> Self:
+        """The same, to be run on a server that has no memory left."""
+        return self.of(self.text.replace("#!lua\n", "#!lua flags=allow-oom\n", 1))
 
 
 class RedisClient:

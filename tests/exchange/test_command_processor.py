@@ -407,7 +407,7 @@ async def test_a_change_that_comes_in_the_last_step_of_a_worker_is_handled(
 ) -> None:
     """The task has ended, and its end was not noticed yet."""
     async with (processor := make(device, clock)).running(flip):
-        workers, ledger, loop = processor._workers, processor._ledger, asyncio.get_running_loop()
+        workers, ledger, loop = processor._workers, processor._versions, asyncio.get_running_loop()
         assert workers is not None
         real = ledger.acknowledged
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flip_async._clock import Instant
-from flip_async.commands._versions import Ledger, Outcome, Verdict, Window
+from flip_async.commands._versions import Verdict, Versions, Window
 from flip_async.models import Command, CommandStatus, DeviceStatus
 from tests.support.webhooks import command_row
 
@@ -35,73 +35,73 @@ OK = {"device_status": DeviceStatus.OK}
 
 
 def test_a_new_command_is_handled() -> None:
-    assert Ledger().take(command(), NOW) is Verdict.HANDLE
+    assert Versions().take(command(), NOW) is Verdict.HANDLE
 
 
 def test_the_same_version_is_handled_once() -> None:
     """It may come by webhook, twice, and with the next list."""
-    ledger = Ledger()
-    ledger.take(command(), NOW)
+    seen = Versions()
+    seen.take(command(), NOW)
 
-    assert ledger.take(command(), NOW) is Verdict.KNOWN
-    assert ledger.take(command(object_type=None), NOW) is Verdict.KNOWN
+    assert seen.take(command(), NOW) is Verdict.KNOWN
+    assert seen.take(command(object_type=None), NOW) is Verdict.KNOWN
 
 
 def test_a_newer_version_is_handled_and_an_older_one_is_not() -> None:
-    ledger = Ledger()
-    ledger.take(command(1), NOW)
+    seen = Versions()
+    seen.take(command(1), NOW)
 
-    assert ledger.take(command(2, **CANCELED), NOW) is Verdict.HANDLE
-    assert ledger.take(command(1), NOW) is Verdict.KNOWN
-    assert ledger.take(command(0), NOW) is Verdict.KNOWN
+    assert seen.take(command(2, **CANCELED), NOW) is Verdict.HANDLE
+    assert seen.take(command(1), NOW) is Verdict.KNOWN
+    assert seen.take(command(0), NOW) is Verdict.KNOWN
 
 
 def test_a_command_that_asks_for_nothing_only_updates_what_is_known() -> None:
-    ledger = Ledger()
+    seen = Versions()
 
-    assert ledger.take(command(1, **OK), NOW) is Verdict.NOT_ASKED
-    assert ledger.take(command(0), NOW) is Verdict.KNOWN
-    assert ledger.take(command(2), NOW) is Verdict.HANDLE
+    assert seen.take(command(1, **OK), NOW) is Verdict.NOT_ASKED
+    assert seen.take(command(0), NOW) is Verdict.KNOWN
+    assert seen.take(command(2), NOW) is Verdict.HANDLE
 
 
 @pytest.mark.parametrize("ends_at", [NOW, NOW - timedelta(seconds=1)])
 def test_a_command_whose_end_is_past_is_not_handled(ends_at: datetime) -> None:
-    assert Ledger().take(command(ends_at=ends_at), NOW) is Verdict.OVER
+    assert Versions().take(command(ends_at=ends_at), NOW) is Verdict.OVER
 
 
 def test_a_command_without_an_end_is_never_over() -> None:
-    assert Ledger().take(command(ends_at=None), NOW + timedelta(days=9)) is Verdict.HANDLE
+    assert Versions().take(command(ends_at=None), NOW + timedelta(days=9)) is Verdict.HANDLE
 
 
 # Whole seconds
 
 
 def test_a_cancelation_in_the_same_second_is_newer() -> None:
-    ledger = Ledger()
-    ledger.take(command(), NOW)
+    seen = Versions()
+    seen.take(command(), NOW)
 
-    assert ledger.take(command(**CANCELED), NOW) is Verdict.HANDLE
+    assert seen.take(command(**CANCELED), NOW) is Verdict.HANDLE
 
 
 def test_what_was_canceled_in_the_same_second_does_not_come_back() -> None:
     """Neither by a re-delivery nor by a first delivery that was overtaken."""
     for overtaken in (False, True):
-        ledger = Ledger()
+        seen = Versions()
         if not overtaken:
-            ledger.take(command(), NOW)
-        ledger.take(command(**CANCELED), NOW)
+            seen.take(command(), NOW)
+        seen.take(command(**CANCELED), NOW)
 
-        assert ledger.take(command(), NOW) is Verdict.KNOWN
+        assert seen.take(command(), NOW) is Verdict.KNOWN
 
 
 def test_a_change_in_the_same_second_is_newer() -> None:
-    ledger = Ledger()
-    ledger.take(command(), NOW)
+    seen = Versions()
+    seen.take(command(), NOW)
     later = {"starts_at": NOW + timedelta(hours=2)}
 
-    assert ledger.take(command(**later), NOW) is Verdict.HANDLE
-    assert ledger.take(command(), NOW) is Verdict.KNOWN
-    assert ledger.take(command(**later), NOW) is Verdict.KNOWN
+    assert seen.take(command(**later), NOW) is Verdict.HANDLE
+    assert seen.take(command(), NOW) is Verdict.KNOWN
+    assert seen.take(command(**later), NOW) is Verdict.KNOWN
 
 
 # Acknowledgements
@@ -109,13 +109,13 @@ def test_a_change_in_the_same_second_is_newer() -> None:
 
 def test_the_answer_to_an_acknowledgement_counts_as_handled() -> None:
     """The PATCH raises `updated_at`, and a list or a webhook that shows it is no news."""
-    ledger = Ledger()
-    ledger.take(command(0), NOW)
+    seen = Versions()
+    seen.take(command(0), NOW)
 
-    assert ledger.acknowledged(command(0), command(1, **OK)) is None
-    assert ledger.take(command(0.5), NOW) is Verdict.KNOWN
-    assert ledger.take(command(1, **OK), NOW) is Verdict.KNOWN
-    assert ledger.take(command(2, **CANCELED), NOW) is Verdict.HANDLE
+    assert seen.acknowledged(command(0), command(1, **OK)) is None
+    assert seen.take(command(0.5), NOW) is Verdict.KNOWN
+    assert seen.take(command(1, **OK), NOW) is Verdict.KNOWN
+    assert seen.take(command(2, **CANCELED), NOW) is Verdict.HANDLE
 
 
 def test_an_answer_that_shows_a_cancelation_is_handled_after_all() -> None:
@@ -123,74 +123,56 @@ def test_an_answer_that_shows_a_cancelation_is_handled_after_all() -> None:
 
     The webhook of the cancelation, which comes later, is older than the answer.
     """
-    ledger = Ledger()
-    ledger.take(command(0), NOW)
+    seen = Versions()
+    seen.take(command(0), NOW)
     answer = command(2, **CANCELED, **OK)
 
-    assert ledger.acknowledged(command(0), answer) == answer
-    assert ledger.take(command(1, **CANCELED), NOW) is Verdict.KNOWN
-    assert ledger.acknowledged(answer, command(3, **CANCELED, **OK)) is None
+    assert seen.acknowledged(command(0), answer) == answer
+    assert seen.take(command(1, **CANCELED), NOW) is Verdict.KNOWN
+    assert seen.acknowledged(answer, command(3, **CANCELED, **OK)) is None
 
 
 def test_an_answer_that_is_older_than_what_is_known_changes_nothing() -> None:
-    ledger = Ledger()
-    ledger.take(command(0), NOW)
-    ledger.take(command(5, **CANCELED), NOW)
+    seen = Versions()
+    seen.take(command(0), NOW)
+    seen.take(command(5, **CANCELED), NOW)
 
-    assert ledger.acknowledged(command(0), command(1, **OK)) is None
-    assert ledger.take(command(5, **CANCELED), NOW) is Verdict.KNOWN
+    assert seen.acknowledged(command(0), command(1, **OK)) is None
+    assert seen.take(command(5, **CANCELED), NOW) is Verdict.KNOWN
 
 
 def test_a_cancelation_in_the_second_of_the_acknowledgement_is_newer() -> None:
-    ledger = Ledger()
-    ledger.take(command(0), NOW)
-    ledger.acknowledged(command(0), command(1, **OK))
+    seen = Versions()
+    seen.take(command(0), NOW)
+    seen.acknowledged(command(0), command(1, **OK))
 
-    assert ledger.take(command(1, **CANCELED), NOW) is Verdict.HANDLE
+    assert seen.take(command(1, **CANCELED), NOW) is Verdict.HANDLE
 
 
 def test_a_server_that_leaves_updated_at_as_it_is_does_no_harm() -> None:
-    ledger = Ledger()
-    ledger.take(command(0), NOW)
+    seen = Versions()
+    seen.take(command(0), NOW)
 
-    assert ledger.acknowledged(command(0), command(0, **OK)) is None
-    assert ledger.take(command(0), NOW) is Verdict.KNOWN
+    assert seen.acknowledged(command(0), command(0, **OK)) is None
+    assert seen.take(command(0), NOW) is Verdict.KNOWN
 
 
 def test_what_was_not_handled_is_new_again() -> None:
-    ledger = Ledger()
-    ledger.take(command(), NOW)
-    ledger.leave(command(), None)
+    seen = Versions()
+    seen.take(command(), NOW)
+    seen.leave(command())
 
-    assert ledger.take(command(), NOW) is Verdict.HANDLE
-    assert ledger.outcome_of(command()) is None
-
-
-def test_what_was_made_of_a_version_that_was_left_is_told_once_and_for_it_alone() -> None:
-    """Then only its acknowledgement is left; another version is handled."""
-    outcome = Outcome(DeviceStatus.OK)
-    for again, told in (
-        (command(), outcome),
-        (command(object_type=None), outcome),
-        (command(1), None),
-        (command(**CANCELED), None),
-    ):
-        ledger = Ledger()
-        ledger.leave(command(), outcome)
-
-        assert ledger.outcome_of(again) == told
-        assert ledger.outcome_of(again) is None
+    assert seen.take(command(), NOW) is Verdict.HANDLE
 
 
 def test_the_memory_is_bounded() -> None:
-    ledger = Ledger(at_most=3)
+    seen = Versions(at_most=3)
     for number in range(10):
-        ledger.take(command(id=str(number)), NOW)
-        ledger.leave(command(id=str(-number)), Outcome(DeviceStatus.OK))
+        seen.take(command(id=str(number)), NOW)
 
-    assert len(ledger._known) == len(ledger._unfinished) == 3
-    assert ledger.take(command(id="9"), NOW) is Verdict.KNOWN
-    assert ledger.take(command(id="0"), NOW) is Verdict.HANDLE
+    assert len(seen._known) == 3
+    assert seen.take(command(id="9"), NOW) is Verdict.KNOWN
+    assert seen.take(command(id="0"), NOW) is Verdict.HANDLE
 
 
 versions = st.builds(
@@ -203,10 +185,10 @@ versions = st.builds(
 
 @given(st.lists(versions, max_size=12))
 def test_in_whatever_order_versions_come_time_never_goes_back(offered: list[Command]) -> None:
-    ledger = Ledger()
+    seen = Versions()
     taken: list[Command] = []
     for one in offered:
-        if ledger.take(one, NOW) is not Verdict.KNOWN:
+        if seen.take(one, NOW) is not Verdict.KNOWN:
             taken.append(one)
 
     assert [one.updated_at for one in taken] == sorted(one.updated_at for one in taken)
@@ -216,7 +198,7 @@ def test_in_whatever_order_versions_come_time_never_goes_back(offered: list[Comm
     last = {one.status for one in offered if one.updated_at == newest}
     if CommandStatus.CANCELED in last:
         assert taken[-1].status == CommandStatus.CANCELED
-    assert all(ledger.take(one, NOW) is Verdict.KNOWN for one in offered)
+    assert all(seen.take(one, NOW) is Verdict.KNOWN for one in offered)
 
 
 # Time

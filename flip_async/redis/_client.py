@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
+import anyio
 import attrs
 
 from flip_async._aio._per_loop import PerLoop
@@ -230,7 +231,15 @@ class RedisClient:
         return not _flat(answer).get("save", "?")
 
     async def aclose(self) -> None:
-        """Let commands that run come to their end, and close what is of this loop."""
+        """Let commands that run come to their end, and close what is of this loop.
+
+        Whoever is cancelled meanwhile leaves that to go on, for as long as a command may take.
+        """
+        closing = attached(self._close_all())
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait({closing})
+
+    async def _close_all(self) -> None:
         here = running_loop()
         running = {task for task in self._commands if task.get_loop() is here}
         if running:

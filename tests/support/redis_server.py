@@ -85,6 +85,9 @@ class RedisServer:
         with replica.admin() as admin:
             while admin.info("replication")["master_link_status"] != "up":
                 time.sleep(0.02)
+        with self.admin() as admin:
+            while not admin.execute_command("WAIT", 1, 100):
+                time.sleep(0.02)
         return replica
 
     def promote(self) -> None:

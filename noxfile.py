@@ -93,6 +93,18 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def fleet(session: nox.Session) -> None:
+    """What many processes share, on a real Redis: tests, then figures; `-- quick` for few of each.
+
+    Without `redis-server` or `valkey-server` on the path it fails, where `tests` passes over.
+    """
+    install(session, "test")
+    session.run("pytest", "-n", "auto", "tests/fleet", env={"REDIS_IS_NEEDED": "1"})
+    for path in sorted(Path("tests/benchmarks").glob("fleet_*.py")):
+        session.run("python", "-m", f"tests.benchmarks.{path.stem}", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Figures, never limits: ratios from one run."""
     install(session, "test")

@@ -16,10 +16,10 @@ from flip_async.errors import (
     FlipError,
     InvalidArgumentError,
     NotFoundError,
-    OutboxFullError,
     OutcomeUnknownError,
     RateLimitError,
     StatusError,
+    StorageError,
     TokenError,
     TokenUnavailableError,
     TransportError,
@@ -97,7 +97,7 @@ def answer_to(error: FlipError) -> Answer | None:
             return Answer(503, _LATER, error.retry_after_s)
         case TokenError():
             return Answer(502, "Flip refuses this application")
-        case ClientClosedError() | OutboxFullError():
+        case ClientClosedError() | StorageError():
             return Answer(503, "the application cannot take this now: try again later")
         case WebhookError():
             is_unreadable = isinstance(error, WebhookHeaderError | WebhookBodyError)

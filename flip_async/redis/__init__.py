@@ -1,5 +1,10 @@
 """What many processes share of Flip: tokens, webhooks, points and commands, in Redis or Valkey."""
 
+try:
+    import redis  # noqa: F401
+except ImportError as error:
+    raise ImportError("flip_async.redis needs redis-py: pip install 'flip-async[redis]'") from error
+
 from flip_async.redis._ledger import RedisCommandLedger
 
 __all__ = [

@@ -21,19 +21,15 @@ from urllib.parse import urlsplit
 
 import anyio
 import attrs
+from redis import exceptions
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from flip_async._aio._per_loop import PerLoop
 from flip_async._aio._tasks import attached, detached, running_loop
 from flip_async._checks import check_text, refuse
 from flip_async.errors import ConfigurationError, FlipError, InvalidArgumentError, StorageError
-
-try:
-    from redis import exceptions
-    from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-except ImportError as error:
-    raise ImportError("flip_async.redis needs redis-py: pip install 'flip-async[redis]'") from error
 
 logger: Final = logging.getLogger("flip_async.redis")
 

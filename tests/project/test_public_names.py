@@ -23,6 +23,7 @@ PUBLIC = [
     "flip_async.webhooks",
     "flip_async.emulator",
     "flip_async.fastapi",
+    "flip_async.redis",
 ]
 
 DOCUMENTED = {
@@ -100,7 +101,8 @@ def test_importing_is_light() -> None:
         "starlette", "uvicorn", "rich", "cyclopts", "fastapi", "flip_async.emulator",
         "flip_async._cli", "flip_async._resources.sites", "flip_async.models.telemetry",
         "flip_async.models.sites", "pydantic", "sqlite3", "pyarrow", "flip_async.telemetry",
-        "flip_async.webhooks", "flip_async.fastapi",
+        "flip_async.webhooks", "flip_async.fastapi", "flip_async.redis", "redis",
+        "cryptography", "filelock",
     ):  # fmt: skip
         assert heavy not in modules
 
@@ -119,6 +121,24 @@ def test_what_stays_in_memory_loads_no_database() -> None:
         } & modules  # fmt: skip
 
 
+def test_without_redis_py_all_else_is_there_and_its_own_module_says_what_to_install() -> None:
+    code = """
+import sys
+sys.modules["redis"] = None
+import flip_async, flip_async.commands, flip_async.emulator, flip_async.fastapi
+import flip_async.telemetry, flip_async.webhooks
+for name in flip_async.__all__:
+    getattr(flip_async, name)
+try:
+    import flip_async.redis
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "flip_async.redis needs redis-py: pip install 'flip-async[redis]'\n"
+
+
 def test_no_module_is_imported_from_the_top() -> None:
     """Inside, a name comes from the module that defines it; the rim sees what a user sees."""
     for path in (ROOT / "flip_async").rglob("*.py"):
@@ -127,6 +147,7 @@ def test_no_module_is_imported_from_the_top() -> None:
             "_cli",
             "__init__.py",
             "fastapi",
+            "redis",
         }:
             continue
         for node in ast.walk(ast.parse(path.read_text())):

@@ -464,6 +464,7 @@ CASES: list[tuple[FlipError, int]] = [
     (errors.TokenResponseError("internal words"), 502),
     (errors.ClientClosedError("internal words"), 503),
     (errors.OutboxFullError("internal words"), 503),
+    (errors.StorageError("internal words"), 503),
     (errors.InvalidArgumentError("is empty", field="site_id"), 422),
     (errors.WebhookSignatureError("internal words"), 401),
     (errors.MissingWebhookHeaderError("internal words", header="Webhook-Id"), 400),
@@ -527,7 +528,6 @@ async def test_what_may_have_been_carried_out_is_not_to_be_repeated_blindly() ->
     "error",
     [
         errors.ConfigurationError("two credentials"),
-        errors.StorageError("a file is damaged"),
         errors.UndeliveredTelemetryError("lost", points=()),
     ],
 )

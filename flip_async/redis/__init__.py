@@ -1,7 +1,9 @@
 """What many processes share of Flip: tokens, webhooks, points and commands, in Redis or Valkey."""
 
+import importlib
+
 try:
-    import redis  # noqa: F401
+    importlib.import_module("redis")
 except ImportError as error:
     raise ImportError("flip_async.redis needs redis-py: pip install 'flip-async[redis]'") from error
 

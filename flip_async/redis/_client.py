@@ -104,7 +104,8 @@ class RedisClient:
     Of a URL each event loop has a client of its own, closed by `aclose` or with its loop; a
     client that is given belongs to the first loop that uses it, and is not closed.
 
-    What changes: the commands that run, each in its loop's set; the loop of a given client, once.
+    What changes: the commands that run, the loop of a given client, once, and whether the last
+    command failed.
 
     Args:
         redis: A URL, or a client of `redis.asyncio`: `Redis` (a Sentinel's too) or
@@ -121,6 +122,7 @@ class RedisClient:
         self.namespace: Final = _check_namespace(namespace)
         self._given: Final = None if isinstance(redis, str) else _check_client(redis)
         self._given_loop: asyncio.AbstractEventLoop | None = None
+        self.is_degraded = False
         self._commands: Final[set[asyncio.Task[_Outcome]]] = set()
         self._per_loop: PerLoop[Redis] | None = None
         # How a client that is given reaches Redis is its maker's business.
@@ -267,9 +269,11 @@ class RedisClient:
         task.add_done_callback(lambda _: timer.cancel())
         # Not `await task`: that would hand a cancellation of the caller on to it.
         done, _ = await asyncio.wait({task}, timeout=LIMIT_S * 1.5)
-        if not done or task.cancelled():
-            return _Outcome(error=_too_late(self.where))
-        return task.result()
+        outcome = _Outcome(error=_too_late(self.where))
+        if done and not task.cancelled():
+            outcome = task.result()
+        self.is_degraded = outcome.error is not None
+        return outcome
 
 
 @attrs.frozen

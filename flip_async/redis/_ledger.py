@@ -10,6 +10,7 @@ from flip_async._checks import check_count, check_seconds
 from flip_async.commands import Holder, LedgerEntry
 from flip_async.errors import FlipError, StorageError
 from flip_async.redis._client import RedisClient, Script
+from flip_async.redis._metrics import watch
 from flip_async.redis._trips import SharedTrips
 
 _READ: Final = Script.load("ledger_read")
@@ -71,6 +72,7 @@ class RedisCommandLedger:
         self._client: Final = RedisClient(redis, namespace=namespace, name="commands")
         self._lease_s: Final = lease_s
         self._most: Final = max_commands
+        self._claimed = 0
         entries, holders, leases, ends, self._leader = (
             self._client.key("commands", part)
             for part in ("entries", "holders", "leases", "ends", "leader")
@@ -87,6 +89,24 @@ class RedisCommandLedger:
         self._changes: SharedTrips[_Change, bool] = SharedTrips(
             lambda changes: self._write_all(_WRITE, changes), most=_AT_ONCE
         )
+        watch(self, "commands")
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether the last command to Redis failed."""
+        return self._client.is_degraded
+
+    @property
+    def claimed(self) -> int:
+        """How many commands the processor had in hand when it last renewed them."""
+        return self._claimed
+
+    def measure(self) -> Mapping[str, float]:
+        """What OpenTelemetry is told, where its API is installed."""
+        return {
+            "flip_async.queue.claimed": self._claimed,
+            "flip_async.store.degraded": float(self.is_degraded),
+        }
 
     @property
     def lease_s(self) -> float:
@@ -143,6 +163,7 @@ class RedisCommandLedger:
         for commands in (held, awaited):
             for command_id, revision in commands.items():
                 arguments += [command_id, revision]
+        self._claimed = len(held)
         news = await self._client.run(_RENEW, self._to_read, arguments)
         return {command_id.decode() for command_id in news}
 

@@ -1,0 +1,59 @@
+"""What OpenTelemetry is told of what is kept in Redis [F10]."""
+
+import gc
+
+import pytest
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from flip_async.commands import LedgerEntry
+from flip_async.errors import StorageError
+from flip_async.redis import RedisCommandLedger
+from tests.support.redis_server import RedisServer
+
+
+@pytest.fixture(scope="module")
+def reader() -> InMemoryMetricReader:
+    """What a process can be given once, and other tests may have given."""
+    reader = InMemoryMetricReader()
+    provider = metrics.get_meter_provider()
+    if not isinstance(provider, MeterProvider):
+        metrics.set_meter_provider(MeterProvider([reader]))
+        return reader
+    pytest.skip("another test of this process has set OpenTelemetry's meter provider")
+
+
+def told(reader: InMemoryMetricReader, kind: str) -> dict[str, float]:
+    data = reader.get_metrics_data()
+    return {
+        metric.name: point.value
+        for resource in ([] if data is None else data.resource_metrics)
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        for point in metric.data.data_points
+        if (point.attributes or {}).get("flip_async.store.kind") == kind
+    }
+
+
+async def test_a_ledger_tells_what_is_in_hand_and_whether_redis_is_away(
+    own_redis: RedisServer, reader: InMemoryMetricReader
+) -> None:
+    ledger = RedisCommandLedger(own_redis.url)
+    await ledger.write("c", LedgerEntry(), owner="a", holds=True, keep_s=60)
+    await ledger.renew({"c": 1}, {}, owner="a")
+
+    assert told(reader, "commands") == {
+        "flip_async.queue.claimed": 1,
+        "flip_async.store.degraded": 0,
+    }
+
+    own_redis.stop()
+    with pytest.raises(StorageError):
+        await ledger.renew({"c": 1}, {}, owner="a")
+    assert told(reader, "commands")["flip_async.store.degraded"] == 1
+
+    await ledger.aclose()
+    del ledger
+    gc.collect()
+    assert not told(reader, "commands")

@@ -5,6 +5,8 @@ acknowledgement of just that, and no two handlers of one command ever ran at the
 """
 
 import asyncio
+import itertools
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flip_async import SANDBOX, FlipClient, Retries
-from flip_async.commands import CommandProcessor
+from flip_async.commands import CommandProcessor, MemoryCommandLedger
 from flip_async.models import Command
 from tests.exchange.test_command_processor import CommandFlip, event
 from tests.support import START, ManualClock, settle
@@ -59,14 +61,19 @@ class Home:
 class Weather:
     """Plays steps, and keeps what was not delivered yet."""
 
-    def __init__(self, *, whole_seconds: bool) -> None:
+    def __init__(self, *, whole_seconds: bool, processors: int = 1) -> None:
         self.clock = ManualClock()
         self.server = CommandFlip(self.clock)
         self.home = Home()
         self.server.whole_seconds = whole_seconds
         self.undelivered: list[Any] = []
         self.delivering: list[asyncio.Task[None]] = []
-        self.processor = CommandProcessor(self.home, poll_every_s=None, clock=self.clock)
+        ledger = MemoryCommandLedger(clock=self.clock)
+        self.processors = [
+            CommandProcessor(self.home, ledger=ledger, poll_every_s=None, clock=self.clock)
+            for _ in range(processors)
+        ]
+        self.deliveries = itertools.count()
 
     def change(self, command_id: str, status: str) -> None:
         known = self.server.rows.get(command_id)
@@ -83,7 +90,9 @@ class Weather:
         if self.undelivered:
             number %= len(self.undelivered)
             found = self.undelivered[number] if keep else self.undelivered.pop(number)
-            self.delivering.append(asyncio.create_task(self.processor.handle(found)))
+            # To each of them in turn, as behind a load balancer.
+            processor = self.processors[next(self.deliveries) % len(self.processors)]
+            self.delivering.append(asyncio.create_task(processor.handle(found)))
 
     async def play(self, step: tuple[str, Any, Any]) -> None:
         match step:
@@ -118,8 +127,10 @@ class Weather:
         await asyncio.gather(*self.delivering)
 
 
-async def live_through(played: list[tuple[str, Any, Any]], *, whole_seconds: bool) -> Weather:
-    weather = Weather(whole_seconds=whole_seconds)
+async def live_through(
+    played: list[tuple[str, Any, Any]], *, whole_seconds: bool, processors: int = 1
+) -> Weather:
+    weather = Weather(whole_seconds=whole_seconds, processors=processors)
     async with (
         FlipClient(
             environment=SANDBOX,
@@ -127,21 +138,24 @@ async def live_through(played: list[tuple[str, Any, Any]], *, whole_seconds: boo
             transport=weather.server,
             retries=Retries(max_attempts=1),
         ) as flip,
-        weather.processor.running(flip),
+        AsyncExitStack() as stack,
     ):
+        for processor in weather.processors:
+            await stack.enter_async_context(processor.running(flip))
         for step in played:
             await weather.play(step)
         await weather.clear_up()
     return weather
 
 
+@pytest.mark.parametrize("processors", [1, 3])
 @pytest.mark.parametrize("whole_seconds", [False, True])
 @settings(max_examples=150)
 @given(played=st.lists(steps, max_size=25))
 def test_the_device_ends_with_what_flip_last_said_and_flip_knows(
-    whole_seconds: bool, played: list[tuple[str, Any, Any]]
+    whole_seconds: bool, processors: int, played: list[tuple[str, Any, Any]]
 ) -> None:
-    weather = asyncio.run(live_through(played, whole_seconds=whole_seconds))
+    weather = asyncio.run(live_through(played, whole_seconds=whole_seconds, processors=processors))
 
     for command_id, row in weather.server.rows.items():
         assert weather.home.plan[command_id] == row["status"]

@@ -178,6 +178,7 @@ class RedisCommandLedger:
 
     async def aclose(self) -> None:
         """Let what is under way arrive, and close what is open."""
+        self._claimed = 0
         for trips in (self._reads, self._firsts, self._changes):
             await trips.aclose()
         await self._client.aclose()

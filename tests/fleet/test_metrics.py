@@ -39,6 +39,7 @@ def told(reader: InMemoryMetricReader, kind: str) -> dict[str, float]:
 async def test_a_ledger_tells_what_is_in_hand_and_whether_redis_is_away(
     own_redis: RedisServer, reader: InMemoryMetricReader
 ) -> None:
+    gc.collect()  # what other tests have left
     ledger = RedisCommandLedger(own_redis.url)
     await ledger.write("c", LedgerEntry(), owner="a", holds=True, keep_s=60)
     await ledger.renew({"c": 1}, {}, owner="a")

@@ -305,6 +305,8 @@ class Refresher:
                 await asyncio.gather(*flight.abandon(), return_exceptions=True)
             elif not loop.is_closed():
                 call_in(loop, flight.abandon)
+        if self._stored is not None:  # a script that ends now shall leave its token to the next
+            await self._stored.finish()
 
 
 class _RefreshTimer:

@@ -1,22 +1,24 @@
 """Where tokens are kept, should they outlive one auth object."""
 
+import asyncio
 import json
 import logging
 import os
+import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Protocol, TypeVar, final
 
 import attrs
 
 from flip_async._aio._callbacks import UserCodeError, limited
-from flip_async._aio._tasks import detached
+from flip_async._aio._tasks import detached, running_loop
 from flip_async._auth._decisions import Failure, Obtained
 from flip_async._auth._token import Token
 from flip_async._backoff import doubled
 from flip_async._checks import check_methods
 from flip_async._clock import Clock, Instant, SystemClock
 from flip_async._secret import Secret, shape
-from flip_async.errors import TokenUnavailableError
+from flip_async.errors import FlipError, TokenUnavailableError
 
 logger: Final = logging.getLogger("flip_async.auth")
 T = TypeVar("T")
@@ -113,6 +115,47 @@ class StoreAwayError(Exception):
     """The store did not do what it was asked: go on without."""
 
 
+@attrs.define(eq=False)
+class StoreState:
+    """What this process knows of a store, whichever keys are asked for.
+
+    What changes: until when it is left alone, and for how long then; how many token requests it
+    spared. Threads may both change it, and then one of them asks once too often.
+    """
+
+    away_until_s: float = 0.0  # monotonic
+    away_s: float | None = None
+    refreshes_avoided: int = 0
+
+    def failed(self, reason: str, now_s: float) -> None:
+        """Leave it alone; what fails beside what was told of is not told again."""
+        if now_s < self.away_until_s:
+            return
+        level = logging.WARNING if self.away_s is None else logging.INFO
+        self.away_s = doubled(self.away_s, first_s=_AWAY_S, cap_s=_AWAY_CAP_S)
+        self.away_until_s = now_s + self.away_s
+        logger.log(
+            level, "the token store failed (%s): going on without, for %g s", reason, self.away_s
+        )
+
+    def worked(self) -> None:
+        """It answers, again perhaps."""
+        if self.away_s is not None:
+            self.away_s = None
+            logger.info("the token store is back")
+
+
+_states: Final[weakref.WeakKeyDictionary[object, StoreState]] = weakref.WeakKeyDictionary()
+
+
+def state_of(store: TokenStore) -> StoreState:
+    """The one that all auths of this process share for a store."""
+    try:
+        return _states.setdefault(store, StoreState())
+    except TypeError:  # a user's, that can be no key: each auth finds out for itself
+        return StoreState()
+
+
 Fetch = Callable[[float], Awaitable[Obtained | Failure]]
 
 
@@ -123,88 +166,113 @@ class StoredTokens:
     Whoever has the lock asks for a token; whoever has not looks again and again, and takes the
     token as soon as it is there. A store that fails is left alone for a while.
 
-    What changes: until when the store is left alone. Threads may both change it, and then one
-    of them asks once too often.
+    What changes: what is known of the store; what is still to be saved and released, each in its
+    own loop.
     """
 
     store: TokenStore
     key: str
     clock: Clock
-    _away_until_s: float = 0.0
-    _away_s: float | None = None
+    _state: StoreState = attrs.field(
+        init=False, default=attrs.Factory(lambda self: state_of(self.store), takes_self=True)
+    )
+    _endings: set[asyncio.Task[None]] = attrs.field(init=False, factory=set)
 
     async def obtain(
         self, fetch: Fetch, *, replaced: Iterable[Secret], within_s: float
     ) -> Obtained | Failure:
         """Take the store's token, or fetch one under its lock."""
-        if self.clock.monotonic() < self._away_until_s:
+        if self.clock.monotonic() < self._state.away_until_s:
             return await fetch(within_s)
         end_s = self.clock.monotonic() + within_s
-        owner = os.urandom(8).hex()
         lock = _Lock()
         to_save: Token | None = None
         try:
-            found = await self._look_or_lock(owner, lock, replaced, end_s)
+            found = await self._look_or_lock(lock, replaced, end_s)
             if found is None:
                 left_s = max(0.0, end_s - self.clock.monotonic())
-                found = await self._fetch(fetch, owner, lock, left_s)
+                found = await self._fetch(fetch, lock, left_s)
                 to_save = found.token if isinstance(found, Obtained) else None
+            elif isinstance(found, Obtained):
+                self._state.refreshes_avoided += 1
             return found
         finally:
             # Whichever way it ends, and where nobody knows whether the lock was had too. Beside
             # whoever waits: a token is in use before it is saved.
-            if lock.was_asked_for:
-                detached(self._save_and_release(owner, to_save if lock.is_held else None))
+            if lock.asking is not None:
+                self._end(lock, to_save if lock.is_held else None)
+
+    async def finish(self) -> None:
+        """Wait for what is still to be saved and released in this loop; not for long."""
+        here = running_loop()
+        endings = {task for task in self._endings if task.get_loop() is here}
+        if endings:
+            await asyncio.wait(endings, timeout=CALL_LIMIT_S)
 
     async def _look_or_lock(
-        self, owner: str, lock: "_Lock", replaced: Iterable[Secret], end_s: float
+        self, lock: "_Lock", replaced: Iterable[Secret], end_s: float
     ) -> Obtained | Failure | None:
         """The store's token; `None` where the lock is had, or the store does not answer."""
         try:
             found = await self._look(replaced)
             pause_s = _LOOK_S
             while found is None and not lock.is_held:
-                lock.was_asked_for = True
-                lock.is_held = await self._acquire(owner)
+                lock.is_held = await self._acquire(lock)
                 if not lock.is_held:
-                    if self.clock.monotonic() >= end_s:
+                    left_s = end_s - self.clock.monotonic()
+                    if left_s <= 0:
                         return _held_too_long()
-                    await self.clock.sleep(pause_s * (0.75 + self.clock.random() / 2))
+                    jittered_s = pause_s * (0.75 + self.clock.random() / 2)
+                    await self.clock.sleep(min(left_s, jittered_s))
                     pause_s = min(pause_s * 1.5, _LOOK_CAP_S)
                 found = await self._look(replaced)
         except StoreAwayError as error:
             self._is_away(error)
             return None
-        self._is_back()
+        self._state.worked()
         return found
 
-    async def _fetch(
-        self, fetch: Fetch, owner: str, lock: "_Lock", within_s: float
-    ) -> Obtained | Failure:
+    async def _fetch(self, fetch: Fetch, lock: "_Lock", within_s: float) -> Obtained | Failure:
         if not lock.is_held:
             return await fetch(within_s)
-        renewing = detached(self._renew(owner))
+        renewing = detached(self._renew(lock))
         try:
             return await fetch(within_s)
         finally:
             renewing.cancel()
 
-    async def _renew(self, owner: str) -> None:
+    async def _renew(self, lock: "_Lock") -> None:
         try:
             while True:
                 await self.clock.sleep(_RENEW_S)
-                await self._acquire(owner)
+                await self._acquire(lock)
         except StoreAwayError as error:
             self._is_away(error)
 
-    async def _acquire(self, owner: str) -> bool:
+    async def _acquire(self, lock: "_Lock") -> bool:
+        # A task of its own: whoever is cancelled here knows nothing, and one that is still under
+        # way must not overtake the release, or a lock that nobody has would hold all others up.
+        lock.asking = detached(self._ask_for(lock.owner))
+        await asyncio.wait({lock.asking})
+        if lock.asking.cancelled():
+            raise StoreAwayError("somebody ended its task")
+        return lock.asking.result()
+
+    async def _ask_for(self, owner: str) -> bool:
         store, key = self.store, self.key
         return await self._call(lambda: store.acquire(key, owner=owner, lease_s=LEASE_S))
 
-    async def _save_and_release(self, owner: str, token: Token | None) -> None:
+    def _end(self, lock: "_Lock", token: Token | None) -> None:
+        ending = detached(self._save_and_release(lock, token))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+
+    async def _save_and_release(self, lock: "_Lock", token: Token | None) -> None:
         if token is not None:
             await self._try(lambda: self.store.save(self.key, token))
-        await self._try(lambda: self.store.release(self.key, owner=owner))
+        if lock.asking is not None:
+            await asyncio.wait({lock.asking})
+        await self._try(lambda: self.store.release(self.key, owner=lock.owner))
 
     async def _try(self, call: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -224,23 +292,14 @@ class StoredTokens:
         # Somebody else's code: it must not cost a request.
         try:
             return await limited(call, within_s=CALL_LIMIT_S)
-        except UserCodeError as error:
+        except (UserCodeError, FlipError) as error:  # in our words, which show nothing
             reason = str(error)
         except Exception as error:
             reason = type(error).__name__
         raise StoreAwayError(reason)
 
     def _is_away(self, error: StoreAwayError) -> None:
-        self._away_s = doubled(self._away_s, first_s=_AWAY_S, cap_s=_AWAY_CAP_S)
-        self._away_until_s = self.clock.monotonic() + self._away_s
-        logger.warning(
-            "the token store failed (%s): going on without, for %g s", error, self._away_s
-        )
-
-    def _is_back(self) -> None:
-        if self._away_s is not None:
-            self._away_s = None
-            logger.info("the token store is back")
+        self._state.failed(str(error), self.clock.monotonic())
 
     def _on_our_clocks(self, token: Token) -> Obtained | None:
         now = self.clock.now()
@@ -253,9 +312,16 @@ class StoredTokens:
 
 @attrs.define
 class _Lock:
-    """What is known of the store's lock, in one refresh."""
+    """What is known of the store's lock, in one refresh.
 
-    was_asked_for: bool = False
+    Attributes:
+        owner: Who has it, if it is had.
+        asking: The last time that it was asked for.
+        is_held: Whether it was had.
+    """
+
+    owner: str = attrs.field(factory=lambda: os.urandom(8).hex())
+    asking: asyncio.Task[bool] | None = None
     is_held: bool = False
 
 

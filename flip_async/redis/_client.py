@@ -56,6 +56,8 @@ _HINTS: Final = {
     "NOPERM": "its ACL does not let this user do that; the documentation has the least that is "
     "needed",
 }
+# Redis 7.0, and later ones: without a code, as it is the script's error.
+_NO_PERMISSION_IN_A_SCRIPT: Final = ("can't run this command", "ACL failure in script")
 _CODES: Final = {
     "OutOfMemoryError": "OOM",
     "ReadOnlyError": "READONLY",
@@ -291,7 +293,7 @@ class _Outcome:
 
 async def _outcome(call: Callable[[], Awaitable[object]], where: str) -> _Outcome:
     try:
-        return _Outcome(await call())
+        return _Outcome(await _on_a_live_connection(call))
     except asyncio.CancelledError:
         # The limit's, or one that redis-py lets out of a task of its own.
         return _Outcome(error=_too_late(where))
@@ -302,6 +304,20 @@ async def _outcome(call: Callable[[], Awaitable[object]], where: str) -> _Outcom
     except Exception as error:
         # The client may be a user's. Its arguments may be in its text: the type has to do.
         return _Outcome(error=StorageError(f"{where}: the client failed ({type(error).__name__})"))
+
+
+async def _on_a_live_connection(call: Callable[[], Awaitable[object]]) -> object:
+    """Call, and once more where the connection was dead.
+
+    Redis, or what is between, ends those that are idle. redis-py 8 does not look before it takes
+    one from its pool, and would fail the first command after each restart, once a connection.
+    """
+    try:
+        return await call()
+    except exceptions.ConnectionError as error:
+        if type(error) is not exceptions.ConnectionError:  # a password, a server that loads
+            raise
+    return await call()
 
 
 def _too_late(where: str) -> StorageError:
@@ -317,6 +333,8 @@ def _reason(error: Exception) -> str:
     if type(error).__name__ in _CODES:  # redis-py has cut the code off
         name = _CODES[type(error).__name__]
         return f"{_HINTS[name]} ({name})"
+    if any(words in text for words in _NO_PERMISSION_IN_A_SCRIPT):
+        return f"{_HINTS['NOPERM']} (NOPERM)"
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
         return "no answer in time"
     if isinstance(error, exceptions.ConnectionError | OSError | EOFError):

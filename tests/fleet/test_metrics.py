@@ -7,9 +7,11 @@ from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from flip_async import ClientCredentialsAuth
 from flip_async.commands import LedgerEntry
+from flip_async.emulator import Emulator
 from flip_async.errors import StorageError
-from flip_async.redis import RedisCommandLedger
+from flip_async.redis import RedisCommandLedger, RedisTokenStore
 from tests.support.redis_server import RedisServer
 
 
@@ -58,3 +60,28 @@ async def test_a_ledger_tells_what_is_in_hand_and_whether_redis_is_away(
     del ledger
     gc.collect()
     assert not told(reader, "commands")
+
+
+async def test_a_token_store_tells_what_it_has_spared(
+    redis_server: RedisServer, reader: InMemoryMetricReader, socket_emulator: Emulator
+) -> None:
+    def make_auth() -> ClientCredentialsAuth:
+        return ClientCredentialsAuth(
+            socket_emulator.client_id,
+            socket_emulator.client_secret,
+            token_url=f"{socket_emulator.oauth_url}/token",
+            token_store=store,
+        )
+
+    gc.collect()
+    before = told(reader, "tokens").get("flip_async.token.refreshes_avoided", 0)
+    async with RedisTokenStore(redis_server.url) as store:
+        for _ in range(3):
+            async with make_auth() as auth:
+                await auth.token()
+
+        assert told(reader, "tokens") == {
+            "flip_async.store.degraded": 0,
+            "flip_async.token.refreshes_avoided": before + 2,
+        }
+        assert store.stats.refreshes_avoided == 2

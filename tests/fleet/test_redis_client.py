@@ -43,6 +43,18 @@ async def test_a_server_that_hangs_costs_no_more_than_the_limit(own_redis: Redis
     await client.aclose()
 
 
+async def test_connections_that_the_server_ended_cost_no_command(redis_server: RedisServer) -> None:
+    client = client_of(redis_server.url)
+    await asyncio.gather(*(client.run(ECHO, [], ["a"]) for _ in range(16)))
+    with redis_server.admin() as admin:
+        admin.client_kill_filter(_type="normal", skipme=True)
+
+    for number in range(16):
+        assert await client.run(ECHO, [], [number]) == b"%d" % number
+
+    await client.aclose()
+
+
 async def test_a_server_that_is_not_there_is_named_without_its_password(
     own_redis: RedisServer,
 ) -> None:

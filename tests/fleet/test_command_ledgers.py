@@ -14,7 +14,7 @@ from tests.support.redis_server import RedisClusterOfThree, RedisServer
 
 KEEP_S = 3600.0
 ACL = ["~flip:*", "+client|setname", "+info", "+config|get", "+evalsha", "+eval", "+time", "+get",
-       "+set", "+del", "+hget", "+hset", "+hdel", "+zscore", "+zadd", "+zrem", "+zrange",
+       "+set", "+pexpire", "+del", "+hget", "+hset", "+hdel", "+zscore", "+zadd", "+zrem", "+zrange",
        "+zcard"]  # fmt: skip
 
 

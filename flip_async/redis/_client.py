@@ -221,12 +221,16 @@ class RedisClient:
             return False  # a hosted one refuses to tell: nothing is claimed
         return not _flat(answer).get("save", "?")
 
-    async def aclose(self) -> None:
-        """Let commands that run come to their end, and close what is of this loop."""
+    async def until_idle(self) -> None:
+        """Let commands that run in this loop come to their end, also those nobody waits for."""
         here = running_loop()
         running = {task for task in self._commands if task.get_loop() is here}
         if running:
             await asyncio.wait(running)  # each has a limit of its own
+
+    async def aclose(self) -> None:
+        """Let commands that run come to their end, and close what is of this loop."""
+        await self.until_idle()
         if self._per_loop is not None:
             await self._per_loop.aclose()
 

@@ -304,6 +304,8 @@ def _reason(error: Exception) -> str:
     if type(error).__name__ in _CODES:  # redis-py has cut the code off
         name = _CODES[type(error).__name__]
         return f"{_HINTS[name]} ({name})"
+    if text.startswith("The user executing the script"):  # what the ACL says of a command within
+        return f"{_HINTS['NOPERM']} (NOPERM)"
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
         return "no answer in time"
     if isinstance(error, exceptions.ConnectionError | OSError | EOFError):

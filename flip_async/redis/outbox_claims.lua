@@ -137,10 +137,10 @@ local function extend(claim) call('ZADD', leases, 'XX', now + lease, claim) end
 
 local function bound_leases()
   local far = call('ZRANGE', leases, string.format('(%.0f', now + lease), '+inf', 'BYSCORE',
-    'LIMIT', 0, 100)
-  for _, claim in ipairs(far) do
-    local own_end = now + tonumber(claim:match('%d+$'))
-    if tonumber(call('ZSCORE', leases, claim)) > own_end then call('ZADD', leases, own_end, claim) end
+    'LIMIT', 0, 100, 'WITHSCORES')
+  for at = 1, #far, 2 do
+    local claim, own_end = far[at], now + tonumber(far[at]:match('%d+$'))
+    if tonumber(far[at + 1]) > own_end then call('ZADD', leases, own_end, claim) end
   end
 end
 

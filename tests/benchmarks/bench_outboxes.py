@@ -10,13 +10,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 
 from flip_async.redis import RedisOutbox
 from flip_async.telemetry import Outbox, OutboxDraft, SqliteOutbox
-from flip_async.telemetry._points import intervals
 from flip_async.telemetry._completeness import Completeness
+from flip_async.telemetry._points import intervals
 from tests.support.redis_server import RedisServer
 from tests.support.telemetry import point
 
@@ -26,7 +26,9 @@ ROUNDS = 7
 
 def drafts(count: int) -> list[OutboxDraft]:
     draft = intervals(Completeness(), strict=False).draft
-    return [draft(point(number, device_id=f"inv-{number % 200}"), "point") for number in range(count)]
+    return [
+        draft(point(number, device_id=f"inv-{number % 200}"), "point") for number in range(count)
+    ]
 
 
 async def put_all(outbox: Outbox, some: list[OutboxDraft]) -> None:
@@ -55,11 +57,9 @@ def server_cpu_s(server: RedisServer) -> float:
     return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
 
 
-async def cost(
-    work: Callable[[], Awaitable[None]], count: int, server: RedisServer
-) -> tuple[float, float]:
+async def cost(work: Awaitable[None], count: int, server: RedisServer) -> tuple[float, float]:
     there, here = server_cpu_s(server), time.process_time()
-    await work()
+    await work
     here = time.process_time() - here
     return here / count * 1e6, (server_cpu_s(server) - there) / count * 1e6
 
@@ -79,8 +79,8 @@ async def main(count: int, server: RedisServer, folder: Path) -> None:
         for _ in range(ROUNDS):
             for name, outbox in outboxes.items():
                 for what, put in (("by 50", put_all), ("20 times 50 at once", put_at_once)):
-                    putting = await cost(lambda: put(outbox, some), count, server)
-                    taking = await cost(lambda: take_all(outbox, count), count, server)
+                    putting = await cost(put(outbox, some), count, server)
+                    taking = await cost(take_all(outbox, count), count, server)
                     found.setdefault((name, f"put {what}"), []).append(putting)
                     found.setdefault((name, f"claim + settle after {what}"), []).append(taking)
         show(found, "in order" if in_order else "in any order")

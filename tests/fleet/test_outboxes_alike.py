@@ -1,7 +1,7 @@
 """What every outbox promises, in memory, on disk and in Redis, by the same tests."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ ALL = ["memory", *SHARED]
 
 
 @pytest.fixture(params=ALL)
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Makes outboxes of one kind; those that are shared share the same points."""
     kind = request.param
     # Asked for only where it is needed.
@@ -29,7 +29,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
             return SqliteOutbox(tmp_path / "outbox.db", **options)  # type: ignore[arg-type]
         return RedisOutbox(url, **options)  # type: ignore[arg-type]
 
-    yield make
+    return make
 
 
 only_shared = pytest.mark.parametrize("make", SHARED, indirect=True)

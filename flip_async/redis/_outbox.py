@@ -122,7 +122,7 @@ class RedisOutbox:
         self._keys_of_put: list[str] = []
         self._keys_of_claims: list[str] = []
         self._was_opened = False
-        self._is_known = False  # in Redis
+        self._is_known = False  # perhaps, in Redis
         self._takes_no_more = False
         self._closing: asyncio.Task[None] | None = None
         self._trips: Final[SharedTrips[Sequence[OutboxDraft], PutResult]] = SharedTrips(
@@ -171,8 +171,8 @@ class RedisOutbox:
         self._name_keys(f"outbox:{quote(origin, safe=':/.-_~')}:{quote(endpoint, safe='')}")
         try:
             await self._redis.check_server(self._keys_of_put[0], keeps="points")
-            await self.renew()
             self._is_known = True
+            await self.renew()
         except BaseException:
             await self.aclose()
             raise

@@ -8,10 +8,12 @@ except ImportError as error:
     raise ImportError("flip_async.redis needs redis-py: pip install 'flip-async[redis]'") from error
 
 from flip_async.redis._ledger import RedisCommandLedger
+from flip_async.redis._outbox import RedisOutbox
 from flip_async.redis._token_store import RedisTokenStore, TokenStoreStats
 
 __all__ = [
     "RedisCommandLedger",
+    "RedisOutbox",
     "RedisTokenStore",
     "TokenStoreStats",
 ]

@@ -240,12 +240,16 @@ class RedisClient:
             await asyncio.wait({closing})
 
     async def _close_all(self) -> None:
+        await self.until_idle()
+        if self._per_loop is not None:
+            await self._per_loop.aclose()
+
+    async def until_idle(self) -> None:
+        """Let commands that run in this loop come to their end, also those nobody waits for."""
         here = running_loop()
         running = {task for task in self._commands if task.get_loop() is here}
         if running:
             await asyncio.wait(running)  # each has a limit of its own
-        if self._per_loop is not None:
-            await self._per_loop.aclose()
 
     # How a command runs
 

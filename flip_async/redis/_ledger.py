@@ -97,7 +97,7 @@ class RedisCommandLedger:
         return self._client.is_degraded
 
     @property
-    def claimed(self) -> int:
+    def claims(self) -> int:
         """How many commands the processor had in hand when it last renewed them."""
         return self._claimed
 

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Protocol
 
+from flip_async._claim_queue import QueueDepth
 from flip_async._version import __version__
 
 
@@ -16,6 +17,33 @@ class Measured(Protocol):
     def measure(self) -> Mapping[str, float]:
         """Values by the names of `GAUGES` and `COUNTERS`; what is not known is left out."""
         ...
+
+
+class Queue(Protocol):
+    """An outbox, or an inbox."""
+
+    @property
+    def depth(self) -> QueueDepth: ...
+    @property
+    def claims(self) -> int: ...
+    @property
+    def is_degraded(self) -> bool: ...
+
+
+def measure_queue(queue: Queue, *, now: float) -> Mapping[str, float]:
+    """How an outbox or an inbox is, as of its last look.
+
+    Args:
+        queue: Which.
+        now: Unix time in seconds.
+    """
+    oldest_at = queue.depth.oldest_at
+    return {
+        "flip_async.queue.waiting": queue.depth.waiting,
+        "flip_async.queue.oldest_age": 0.0 if oldest_at is None else max(0.0, now - oldest_at),
+        "flip_async.queue.claimed": queue.claims,
+        "flip_async.store.degraded": float(queue.is_degraded),
+    }
 
 
 GAUGES: Final[Mapping[str, tuple[str, str]]] = {

@@ -271,6 +271,7 @@ class RedisInbox:
         claim = life.name()
         now_us, pause_us, given = await self._scripts.claim(claim, most, self._kinds)
         self._depth = attrs.evolve(self._depth, next_due_at=self._due_at(pause_us))
+        ahead_s = self._clock.wall() - now_us / US  # our clock may be an hour off [F8]
         entries: list[InboxEntry] = []
         damaged: list[Claimed] = []
         for one in given:
@@ -278,7 +279,7 @@ class RedisInbox:
             if letter is None:
                 damaged.append(one)
                 continue
-            accepted_at = self._clock.wall() - (now_us - one.accepted_us) / US
+            accepted_at = one.accepted_us / US + ahead_s
             entries.append(InboxEntry(one.accepted_us, letter, accepted_at, one.failures))
             life.claims[letter.webhook_id] = _Claim(claim, kind_of(letter.event_type))
         if damaged:

@@ -77,7 +77,7 @@ while #given < 4 * most and bytes < most_bytes do
     given[#given + 1] = id
     given[#given + 1] = record
     given[#given + 1] = accepted
-    given[#given + 1] = tonumber(redis.call('HGET', failures, id) or 0)
+    given[#given + 1] = tonumber(redis.call('HGET', failures, id) or 0) or 0
   end
 end
 

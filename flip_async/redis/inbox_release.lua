@@ -15,6 +15,12 @@ local letters, failures, waiting, claimed, claims = KEYS[1], KEYS[2], KEYS[3], K
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
+local function count_failure(id)
+  local counted = redis.pcall('HINCRBY', failures, id, 1)
+  -- A damaged count fails alone: others share this trip.
+  if type(counted) == 'table' then redis.call('HSET', failures, id, 1) end
+end
+
 for at = 1, #ARGV, 4 do
   local id, claim, pause = ARGV[at], ARGV[at + 1] .. ' ', tonumber(ARGV[at + 3])
   local queue = KEYS[5 + tonumber(ARGV[at + 2])]
@@ -23,7 +29,7 @@ for at = 1, #ARGV, 4 do
     redis.call('ZREM', claimed, id)
     redis.call('HDEL', claims, id)
     if redis.call('HEXISTS', letters, id) == 1 then
-      if pause then redis.call('HINCRBY', failures, id, 1) end
+      if pause then count_failure(id) end
       redis.call('ZADD', queue, now + (pause or 0), id)
       redis.call('ZADD', waiting, tonumber(held:match(' (%d+) ')) or now, id)
     end

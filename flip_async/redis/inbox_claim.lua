@@ -6,7 +6,8 @@
 -- are passed over by whoever comes. Their heads are merged by when they are due.
 --
 -- What is given leaves its queue and `waiting`. It is in `claimed`, by the end of its lease, and
--- in `claims`, where `claim accepted kind` says whose it is and how it goes back.
+-- in `claims`, where `claim accepted kind` says whose it is and how it goes back. It is put there
+-- before it leaves: where a key is of a wrong type, it is in one place too many, not in none.
 --
 -- Bounded by a number and by bytes, since the answer is one. What is left is told by the time
 -- until the next is due, which is 0 then.
@@ -68,17 +69,17 @@ while #given < 4 * most and bytes < most_bytes do
   queue.at = queue.at + 2
   local record = redis.call('HGET', letters, id)
   local accepted = tonumber(redis.call('ZSCORE', waiting, id) or now)
-  redis.call('ZREM', queue.key, id)
-  redis.call('ZREM', waiting, id)
   if record then
-    redis.call('ZADD', claimed, now + lease, id)
-    redis.call('HSET', claims, id, string.format('%s %.0f %s', claim, accepted, queue.kind))
-    bytes = bytes + #record
     given[#given + 1] = id
     given[#given + 1] = record
     given[#given + 1] = accepted
     given[#given + 1] = tonumber(redis.call('HGET', failures, id) or 0) or 0
+    bytes = bytes + #record
+    redis.call('ZADD', claimed, now + lease, id)
+    redis.call('HSET', claims, id, string.format('%s %.0f %s', claim, accepted, queue.kind))
   end
+  redis.call('ZREM', queue.key, id)
+  redis.call('ZREM', waiting, id)
 end
 
 local pause = -1

@@ -26,13 +26,13 @@ for at = 1, #ARGV, 4 do
   local queue = KEYS[5 + tonumber(ARGV[at + 2])]
   local held = redis.call('HGET', claims, id)
   if held and held:sub(1, #claim) == claim then
-    redis.call('ZREM', claimed, id)
-    redis.call('HDEL', claims, id)
     if redis.call('HEXISTS', letters, id) == 1 then
       if pause then count_failure(id) end
       redis.call('ZADD', queue, now + (pause or 0), id)
       redis.call('ZADD', waiting, tonumber(held:match(' (%d+) ')) or now, id)
     end
+    redis.call('ZREM', claimed, id)
+    redis.call('HDEL', claims, id)
   end
 end
 return 1

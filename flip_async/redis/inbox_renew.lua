@@ -51,12 +51,12 @@ for _, id in ipairs(over) do
   local accepted, kind = held:match(' (%d+) (.+)$')
   local queue = queues[kind or '*']
   if queue then
-    redis.call('ZREM', claimed, id)
-    redis.call('HDEL', claims, id)
     if redis.call('HEXISTS', letters, id) == 1 then
       redis.call('ZADD', queue, tonumber(accepted) or now, id)
       redis.call('ZADD', waiting, tonumber(accepted) or now, id)
     end
+    redis.call('ZREM', claimed, id)
+    redis.call('HDEL', claims, id)
   end
 end
 

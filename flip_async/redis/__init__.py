@@ -7,12 +7,14 @@ try:
 except ImportError as error:
     raise ImportError("flip_async.redis needs redis-py: pip install 'flip-async[redis]'") from error
 
+from flip_async.redis._inbox import RedisInbox
 from flip_async.redis._ledger import RedisCommandLedger
 from flip_async.redis._outbox import RedisOutbox
 from flip_async.redis._token_store import RedisTokenStore, TokenStoreStats
 
 __all__ = [
     "RedisCommandLedger",
+    "RedisInbox",
     "RedisOutbox",
     "RedisTokenStore",
     "TokenStoreStats",

@@ -11,7 +11,9 @@ from flip_async import ClientCredentialsAuth
 from flip_async.commands import LedgerEntry
 from flip_async.emulator import Emulator
 from flip_async.errors import StorageError
-from flip_async.redis import RedisCommandLedger, RedisTokenStore
+from flip_async.redis import RedisCommandLedger, RedisInbox, RedisOutbox, RedisTokenStore
+from flip_async.telemetry import OutboxDraft
+from flip_async.webhooks import Letter
 from tests.support.redis_server import RedisServer
 
 
@@ -85,3 +87,25 @@ async def test_a_token_store_tells_what_it_has_spared(
             "flip_async.token.refreshes_avoided": before + 2,
         }
         assert store.stats.refreshes_avoided == 2
+
+
+async def test_queues_tell_what_waits_and_what_is_in_hand(
+    redis_server: RedisServer, reader: InMemoryMetricReader
+) -> None:
+    gc.collect()
+    inbox, outbox = RedisInbox(redis_server.url), RedisOutbox(redis_server.url)
+    await inbox.open()
+    await outbox.open(origin="https://api.flip.energy", endpoint="interval", in_order=False)
+    for number in range(3):
+        await inbox.put(Letter(f"w{number}", 0, b"{}", "command.created"))
+    await outbox.put([OutboxDraft("inv-1", b"{}")] * 4)
+    await inbox.claim(2)
+    await inbox.renew()
+
+    webhooks, points = told(reader, "inbox"), told(reader, "outbox")
+
+    assert (webhooks["flip_async.queue.waiting"], webhooks["flip_async.queue.claimed"]) == (1, 2)
+    assert (points["flip_async.queue.waiting"], points["flip_async.queue.claimed"]) == (4, 0)
+    assert 0 <= points["flip_async.queue.oldest_age"] < 3600
+    await inbox.aclose()
+    await outbox.aclose()

@@ -86,6 +86,7 @@ class Uvicorn(Process):
         super().__init__(
             "-m", "uvicorn", app, "--port", str(port), "--no-access-log", cwd=cwd, **environ
         )  # fmt: skip
+        self.url = f"http://127.0.0.1:{port}"
 
     async def start(self) -> None:
         self.output = ""

@@ -4,8 +4,13 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
+import pytest
+
+from tests.fleet import test_command_ledgers as ledgers
+from tests.fleet import test_redis_inbox as inbox
+from tests.fleet import test_redis_outbox as outbox
+from tests.fleet import test_redis_tokens as tokens
 from tests.support.processes import ROOT, default_signals
 
 FOLDER = ROOT / "docs" / "examples" / "fleet"
@@ -33,9 +38,23 @@ def test_it_prints_what_its_readme_shows() -> None:
     assert re.search(r"30 commands handled by \d processes, 0 of them twice", done.stdout)
 
 
-def test_the_user_in_its_acl_may_do_what_the_documentation_lists() -> None:
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("RedisTokenStore", tokens.LEAST_ACL),
+        ("RedisInbox", inbox.LEAST_ACL),
+        ("RedisOutbox", outbox.LEAST_ACL),
+        ("RedisCommandLedger", ledgers.LEAST_ACL),
+    ],
+)
+def test_the_documentation_lists_what_the_tests_are_run_with(
+    name: str, least: tuple[str, ...]
+) -> None:
     page = (ROOT / "docs" / "reference" / "redis.md").read_text()
-    rules = Path(FOLDER / "users.acl").read_text()
+    row = re.search(rf"^\| `{name}` \| `(~[^`]+)` \| (.*) \|$", page, re.MULTILINE)
 
-    for rule in re.findall(r"\+[a-z|]+", page):
-        assert rule in rules.split(), rule
+    assert row is not None
+    assert {row[1], *re.findall(r"`([^`]+)`", row[2])} == set(least)
+    rules = set((FOLDER / "users.acl").read_text().split())
+    assert {rule for rule in least if rule.startswith("+")} <= rules
+    assert rules - {"user", "default"} <= set(page.split()) | {"off", "\n"}

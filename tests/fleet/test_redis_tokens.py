@@ -26,8 +26,8 @@ KEY = '["https://oauth.flip.energy/token", "your_client_id", "read write"]'
 NAME = hashlib.sha256(KEY.encode()).hexdigest()
 TOKEN_KEY, LOCK_KEY = f"flip:{{token:{NAME}}}:token", f"flip:{{token:{NAME}}}:lock"
 WORKER = "tests.support.token_worker"
-LEAST = (
-    "~flip:*", "+client|setname", "+evalsha", "+eval", "+get", "+set", "+pexpire", "+del", "+time",
+LEAST_ACL = (
+    "~flip:{token:*", "+client|setname", "+evalsha", "+eval", "+get", "+set", "+pexpire", "+del", "+time",
 )  # fmt: skip
 
 
@@ -463,7 +463,7 @@ async def test_a_replica_that_took_over_has_the_token(own_redis: RedisServer) ->
 async def test_the_least_that_a_user_must_be_allowed_is_enough(
     redis_server: RedisServer, socket_emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = RedisTokenStore(redis_server.user("tokens", *LEAST))
+    store = RedisTokenStore(redis_server.user("tokens", *LEAST_ACL))
     async with store, auth_of(socket_emulator, store) as auth:
         await auth.token()
         assert await store.acquire(KEY, owner="one", lease_s=10)
@@ -475,9 +475,9 @@ async def test_the_least_that_a_user_must_be_allowed_is_enough(
     assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
 
 
-@pytest.mark.parametrize("missing", LEAST[2:])
+@pytest.mark.parametrize("missing", LEAST_ACL[2:])
 async def test_each_of_them_is_needed(redis_server: RedisServer, missing: str) -> None:
-    rules = [rule for rule in LEAST if rule != missing]
+    rules = [rule for rule in LEAST_ACL if rule != missing]
     async with RedisTokenStore(redis_server.user("tokens", *rules)) as store:
         with pytest.raises(StorageError, match="ACL"):
             for _ in range(2):

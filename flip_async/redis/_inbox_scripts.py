@@ -177,14 +177,28 @@ class InboxScripts:
         self, claims: Sequence[tuple[str, str]], kinds: Collection[str], digests: Collection[str]
     ) -> Look:
         """Keep claims, free those that ended, forget what is old, and look."""
+        parts = [claims[at : at + AT_ONCE] for at in range(0, max(1, len(claims)), AT_ONCE)]
+        for part in parts[:-1]:  # all own claims are kept before those of others are freed
+            await self._renew(part, kinds, digests, at_once=0)
+        return Look(*await self._renew(parts[-1], kinds, digests, at_once=AT_ONCE))
+
+    async def _renew(
+        self,
+        claims: Sequence[tuple[str, str]],
+        kinds: Collection[str],
+        digests: Collection[str],
+        *,
+        at_once: int,
+    ) -> Sequence[int]:
         names = (
             "letters", "waiting", "claimed", "claims", "seen", "ended", "dead", "reasons", "home",
         )  # fmt: skip
         packs = (_encoder.encode(sorted(digests)), _encoder.encode(claims))
-        limits = (self._lease_us, KEEP_US, MOST_ENDED, AT_ONCE)
+        limits = (self._lease_us, KEEP_US, MOST_ENDED, at_once)
         arguments = [*limits, *packs, *_whose(kinds)]
         keys = self._keys(*names) + self._all_queues()
-        return Look(*await self._client.run(_RENEW, keys, arguments))
+        look: Sequence[int] = await self._client.run(_RENEW, keys, arguments)
+        return look
 
     def _keys(self, *names: str) -> list[Key]:
         return [_key(self._client, name) for name in names]

@@ -426,6 +426,24 @@ async def test_own_claims_are_kept_though_their_lease_was_over(redis_server: Red
     await inbox.aclose()
 
 
+async def test_more_claims_than_a_script_takes_are_all_kept(redis_server: RedisServer) -> None:
+    """And all of them before others are freed, where the lease was over [B6]."""
+    inbox = await opened(redis_server, lease_s=0.2)
+    for first in range(0, 2500, 500):
+        names = [f"{number:04}" for number in range(first, first + 500)]
+        await asyncio.gather(*(inbox.put(letter(name)) for name in names))
+    for _ in range(3):
+        await inbox.claim(10_000)
+    await asyncio.sleep(0.3)
+
+    assert (await inbox.renew()).waiting == 0
+
+    await inbox.aclose()
+    other = await opened(redis_server)
+    assert (await other.renew()).waiting == 2500
+    await other.aclose()
+
+
 @pytest.mark.parametrize("hours", [-1, 1])
 async def test_clocks_an_hour_off_change_nothing(redis_server: RedisServer, hours: int) -> None:
     clock = HurriedClock()

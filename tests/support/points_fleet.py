@@ -153,8 +153,11 @@ class Worker:
                 process.output += line.decode()
 
     async def kill(self) -> None:
-        assert self.process is not None
-        self.process.send(signal.SIGKILL)
+        """End it, if it has begun and not ended."""
+        if self.process is None or self.process._process is None:
+            return
+        if self.process._process.returncode is None:
+            self.process.send(signal.SIGKILL)
         await self.ended()
 
     async def ended(self) -> None:
@@ -170,23 +173,17 @@ async def run(
 ) -> Outcome:
     """Send points from several processes, of which two are killed in each round."""
     began = time.monotonic()
-    kills = 0
     async with _server(count) as (api_url, told):
         # A device is of one worker alone: shares are whole thousands.
         share = count // workers // 1_000 * 1_000
         bounds = [*(number * share for number in range(workers)), count]
         command = ("-m", "tests.support.points_fleet", "work", redis_url, api_url, kind)
         crew = [Worker(command, *bounds[at : at + 2]) for at in range(workers)]
-        for worker in crew:
-            await worker.start()
-        for number in range(rounds):
-            await _until_accepted(crew, count * (number + 1) // (rounds + 1), bounds)
-            for worker in random.sample(crew, 2):
-                if not worker.is_done:
-                    await worker.kill()
-                    kills += 1
-                    await worker.start()
-        await _until_done(crew)
+        try:
+            kills = await _send_and_kill(crew, count, rounds, bounds)
+        finally:
+            for worker in crew:
+                await worker.kill()
         result = await told()
     return Outcome(
         lost=result["missing"],
@@ -196,6 +193,27 @@ async def run(
         kills=kills,
         took_s=time.monotonic() - began,
     )
+
+
+async def _send_and_kill(
+    crew: Sequence[Worker], count: int, rounds: int, bounds: Sequence[int]
+) -> int:
+    """Let them send all there is; gives how many were killed."""
+    kills = 0
+    for worker in crew:
+        await worker.start()
+    for number in range(rounds):
+        await _until_accepted(crew, count * (number + 1) // (rounds + 1), bounds)
+        for worker in random.sample(crew, 2):
+            if not worker.is_done:
+                await worker.kill()
+                kills += 1
+                await worker.start()
+    for worker in crew:
+        await worker.ended()
+        assert worker.process is not None
+        assert worker.is_done, worker.process.output
+    return kills
 
 
 @contextlib.asynccontextmanager
@@ -219,13 +237,6 @@ async def _until_accepted(crew: Sequence[Worker], count: int, bounds: Sequence[i
     while accepted() < count:
         _check(crew)
         await asyncio.sleep(random.uniform(0.0, 0.05))
-
-
-async def _until_done(crew: Sequence[Worker]) -> None:
-    for worker in crew:
-        await worker.ended()
-        assert worker.process is not None
-        assert worker.is_done, worker.process.output
 
 
 def _check(crew: Sequence[Worker]) -> None:

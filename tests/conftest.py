@@ -44,6 +44,9 @@ def _no_blocking_call() -> Iterator[BlockBuster]:
         # httpcore imports a module in every request, and Python locks around an import.
         lock = blockbuster.functions["threading.Lock.acquire"]
         lock.can_block_in("importlib._bootstrap>", "acquire")
+        # A mounted credential is read when a client is made, and by a thread from then on.
+        read = blockbuster.functions["io.BufferedReader.read"]
+        read.can_block_in("flip_async/_secret_file.py", "at_start")
         # Two threads with a loop each meet here, for as long as a dictionary takes.
         lock.can_block_in("flip_async/_aio/_per_loop.py", {"_new", "items"})
         lock.can_block_in(

@@ -13,6 +13,7 @@ from flip_async._auth._token import Token
 from flip_async._checks import clean_bearer, conceal
 from flip_async._clock import Clock, SystemClock
 from flip_async._secret import Secret, digest
+from flip_async._secret_file import SecretFile
 from flip_async.errors import FlipError
 
 
@@ -73,9 +74,7 @@ class _Keys:
         self.static: Final = key if isinstance(key, Secret) else None
         self.callable: Final = None if isinstance(key, Secret) else key
         self._clock: Final = clock
-        # What a callable will give nobody knows yet, so that it is shared with nobody.
-        which = digest(key) if isinstance(key, Secret) else os.urandom(16).hex()
-        self.identity: Final = store_key("api_key", which)
+        self.identity: Final = store_key("api_key", _which(key))
 
     async def fetch(self, within_s: float) -> Obtained | Failure:
         """Ask the callable."""
@@ -90,6 +89,13 @@ class _Keys:
             except FlipError as error:
                 return Failure(error, retryable=False)
         return Obtained(_token(secret, issued.wall_s), issued)
+
+
+def _which(key: Secret | CredentialSource) -> str:
+    if isinstance(key, SecretFile):
+        return key.identity
+    # What a callable will give nobody knows yet, so that it is shared with nobody.
+    return digest(key) if isinstance(key, Secret) else os.urandom(16).hex()
 
 
 def _token(secret: Secret, issued_at: float) -> Token:

@@ -8,6 +8,7 @@ from flip_async._aio._callbacks import UserCodeError, limited
 from flip_async._aio._tasks import in_thread
 from flip_async._checks import conceal
 from flip_async._secret import Secret
+from flip_async._secret_file import SecretFile
 from flip_async.errors import TokenUnavailableError
 
 CredentialSource = Callable[[], str | Awaitable[str]]
@@ -23,6 +24,8 @@ async def ask(source: CredentialSource, *, field: str, clean: Clean, within_s: f
         TokenUnavailableError: It raised, whose exception is the cause, or took too long.
         ConfigurationError: What it gave is no credential.
     """
+    if isinstance(source, SecretFile):
+        field = source.field
     reason: str
     cause: Exception | None = None
     try:
@@ -30,6 +33,9 @@ async def ask(source: CredentialSource, *, field: str, clean: Clean, within_s: f
     except UserCodeError as error:
         reason = str(error)
     except _Raised as raised:
+        if isinstance(source, SecretFile):
+            cause = raised.error
+            raise TokenUnavailableError(str(cause)) from None
         reason, cause = f"raised {type(raised.error).__name__}", raised.error
     raise TokenUnavailableError(f"the callable given as {field} {reason}") from cause
 

@@ -10,7 +10,7 @@ from flip_async._auth._api_key import ApiKeyAuth
 from flip_async._auth._client_credentials import ClientCredentialsAuth
 from flip_async._auth._credential import CredentialSource
 from flip_async._auth._store import TokenStore
-from flip_async._checks import check_kind, clean_scope
+from flip_async._checks import check_kind, clean_bearer, clean_scope, clean_secret
 from flip_async._clock import Clock
 from flip_async._environment import (
     FLIP_API_ORIGINS,
@@ -22,6 +22,7 @@ from flip_async._environment import (
     parse_origin,
 )
 from flip_async._secret import Secret
+from flip_async._secret_file import SecretFile
 from flip_async.errors import ConfigurationError
 
 _KNOWN: Final = {"production": PRODUCTION, "sandbox": SANDBOX}
@@ -46,6 +47,20 @@ class Variables:
         Nor is one that is empty, as in `FLIP_API_KEY= python app.py`.
         """
         return Secret(self._environ[name]) if self._environ.get(name) else None
+
+    def credential(self, name: str) -> Secret | SecretFile | None:
+        """What a variable holds, or the file that the same with `_FILE` names [F11].
+
+        Raises:
+            ConfigurationError: Both are set, or the file cannot be read.
+        """
+        secret, file_name = self.secret(name), f"{name}_FILE"
+        path = self._environ.get(file_name, "")
+        if secret is not None and path:
+            raise ConfigurationError(
+                f"two credentials given, {name} and {file_name}: keep one of them"
+            )
+        return SecretFile(file_name, path) if path else secret
 
     def __repr__(self) -> str:
         return "Variables(...)"
@@ -86,20 +101,32 @@ def resolve_credentials(given: Credentials, environ: Variables | None) -> Creden
     names = {"api_key": "api_key=", "client_id": "client_id=", "client_secret": "client_secret="}
     if not given.is_there and environ is not None:
         found = Credentials(
-            api_key=environ.secret("FLIP_API_KEY"),
+            api_key=environ.credential("FLIP_API_KEY"),
             client_id=environ.text("FLIP_CLIENT_ID") or None,
-            client_secret=environ.secret("FLIP_CLIENT_SECRET"),
+            client_secret=environ.credential("FLIP_CLIENT_SECRET"),
             scope=given.scope,
         )
         if given.scope is None and environ.text("FLIP_SCOPE"):
             found, scope_name = attrs.evolve(found, scope=environ.text("FLIP_SCOPE")), "FLIP_SCOPE"
         names = {
-            "api_key": "FLIP_API_KEY",
+            "api_key": _variable_of(found.api_key, "FLIP_API_KEY"),
             "client_id": "FLIP_CLIENT_ID",
-            "client_secret": "FLIP_CLIENT_SECRET",
+            "client_secret": _variable_of(found.client_secret, "FLIP_CLIENT_SECRET"),
         }
     _check_kinds(found, names)
+    _check_files(found)
     return _with_scope(found, scope_name)
+
+
+def _variable_of(found: object, name: str) -> str:
+    return found.variable if isinstance(found, SecretFile) else name
+
+
+def _check_files(found: Credentials) -> None:
+    """Tell at the start what cannot work; the first request reads its file again."""
+    for credential, clean in ((found.api_key, clean_bearer), (found.client_secret, clean_secret)):
+        if isinstance(credential, SecretFile):
+            clean(credential.at_start(), field=credential.field)
 
 
 def _check_kinds(found: Credentials, names: Mapping[str, str]) -> None:

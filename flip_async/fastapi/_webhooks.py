@@ -51,7 +51,8 @@ def webhook_router(
     Args:
         path: Where Flip delivers to.
         secret: The signing key, `whsec_...`; several, in a list, while it is replaced; without
-            it `FLIP_WEBHOOK_SECRET`, which is read when the application starts.
+            it `FLIP_WEBHOOK_SECRET`, or the file that `FLIP_WEBHOOK_SECRET_FILE` names, which is
+            read when the application starts.
         on: Who takes which event. It is not changed, and may be given to several routers.
         commands: Takes all events about commands. It runs as long as the application, with the
             client of `flip_lifespan`, unless it runs already.

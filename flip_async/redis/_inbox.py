@@ -259,6 +259,11 @@ class RedisInbox:
         for first in range(0, len(rest), AT_ONCE):
             await self._scripts.release(rest[first : first + AT_ONCE])
 
+    async def adopt_keys(self, digests: frozenset[str]) -> None:
+        """Its receiver has new signing keys, while it runs."""
+        self._digests |= digests
+        await self._scripts.is_home_of(self._digests)  # which adds them: the old ones are known
+
     # The queue
 
     async def put(self, letter: Letter) -> bool:

@@ -23,6 +23,7 @@ from flip_async._checks import (
 )
 from flip_async._clock import Clock, SystemClock
 from flip_async._secret import Secret
+from flip_async._secret_file import SecretFile
 from flip_async.errors import (
     ClientClosedError,
     ConfigurationError,
@@ -30,11 +31,13 @@ from flip_async.errors import (
     WebhookBodyError,
     WebhookError,
     WebhookHeaderError,
+    WebhookSignatureError,
 )
 from flip_async.webhooks._deduplicator import Deduplicator
 from flip_async.webhooks._events import AnyEvent, read_event
 from flip_async.webhooks._handlers import Handlers
 from flip_async.webhooks._inbox import Inbox, InboxHome, Letter
+from flip_async.webhooks._mounted_keys import FixedKeys, MountedKeys
 from flip_async.webhooks._signature import (
     TOLERANCE_S,
     Signed,
@@ -113,7 +116,7 @@ class WebhookReceiver:
     Args:
         handlers: Who takes which event.
         secret: The signing key, `whsec_...`; several, in a list, while it is replaced; without
-            it `FLIP_WEBHOOK_SECRET`.
+            it `FLIP_WEBHOOK_SECRET`, or the file that `FLIP_WEBHOOK_SECRET_FILE` names.
         inbox: Keeps webhooks on disk until they are handled.
         tolerance_s: How far a webhook's time may be from ours, either way, in seconds.
         answer_within_s: How long a handler, or the inbox's disk, may take before Flip is told
@@ -154,15 +157,15 @@ class WebhookReceiver:
         check_kind(handlers, Handlers, field="handlers")
         check_methods(inbox, _INBOX_METHODS, field="inbox")
         check_clock(clock)
+        self._clock: Final = SystemClock() if clock is None else clock
         self._handlers: Final = handlers
-        self._keys: Final = _keys_of(secret)
+        self._keys: Final = _keys_of(secret, self._clock)
         self._inbox: Final = inbox
         self._tolerance_s: Final = tolerance_s
         self._answer_within_s: Final = answer_within_s
         self._shutdown_timeout_s: Final = shutdown_timeout_s
         self._patience: Final = Patience(give_up_after_s=give_up_after_s)
         self._on_given_up: Final = on_given_up
-        self._clock: Final = SystemClock() if clock is None else clock
         # These change: the state with opening and closing, the others with each webhook.
         self._state = "new"
         self._tally: Final = Tally()
@@ -207,13 +210,7 @@ class WebhookReceiver:
             return Reply(503, self._state)
         content = as_bytes(body)
         try:
-            signed = check_signature(
-                content,
-                headers,
-                self._keys,
-                tolerance_s=self._tolerance_s,
-                now_s=self._clock.wall(),
-            )
+            signed = await self._check(content, headers)
             event = read_event(signed, content)
         except WebhookError as error:
             return _refusal(error)
@@ -226,6 +223,36 @@ class WebhookReceiver:
             logger.error("webhook %s is not kept in time", letter.webhook_id)
             return Reply(503, "cannot be kept")
         return keeping.result()
+
+    async def _check(self, content: bytes, headers: Mapping[str, str]) -> Signed:
+        """Check the signature, once more where the file of the keys has new ones."""
+        try:
+            return self._check_once(content, headers)
+        except WebhookSignatureError:
+            if not await self._keys.look_again():
+                raise
+        await self._tell_inbox()
+        return self._check_once(content, headers)
+
+    def _check_once(self, content: bytes, headers: Mapping[str, str]) -> Signed:
+        return check_signature(
+            content,
+            headers,
+            self._keys.now,
+            tolerance_s=self._tolerance_s,
+            now_s=self._clock.wall(),
+        )
+
+    async def _tell_inbox(self) -> None:
+        """Its home has new keys, and the next start may have these alone."""
+        adopt = getattr(self._inbox, "adopt_keys", None)
+        if adopt is None:
+            return
+        try:
+            await run_user_code(adopt, self._keys.now.digests)
+        except Exception as error:
+            self._tally.trouble(error)
+            logger.warning("the inbox does not know the new signing keys: %s", error)
 
     async def _handle(self, event: AnyEvent) -> Reply:
         key = event.webhook_id
@@ -284,7 +311,7 @@ class WebhookReceiver:
     async def __aenter__(self) -> Self:
         if self._state not in ("new", "closed"):
             raise ConfigurationError("this receiver is open already")
-        home = InboxHome(key_digests=self._keys.digests, event_types=self._handlers.event_types)
+        home = InboxHome(key_digests=self._keys.now.digests, event_types=self._handlers.event_types)
         before, self._state = self._state, "opening"
         try:
             if self._inbox is not None:
@@ -355,12 +382,22 @@ def _refusal(error: WebhookError) -> Reply:
     return Reply(400 if isinstance(error, WebhookHeaderError) else 401, str(error))
 
 
-def _keys_of(concealed: object) -> SigningKeys:
+def _keys_of(concealed: object, clock: Clock) -> "MountedKeys | FixedKeys":
     if concealed is not None:
-        return SigningKeys.of(cast("SigningKeys", concealed))  # what it is, that finds out
-    found = Secret(os.environ.get("FLIP_WEBHOOK_SECRET", ""))
+        return FixedKeys(
+            SigningKeys.of(cast("SigningKeys", concealed))
+        )  # what it is, that finds out
+    name, file_name = "FLIP_WEBHOOK_SECRET", "FLIP_WEBHOOK_SECRET_FILE"
+    found = Secret(os.environ.get(name, ""))
+    path = os.environ.get(file_name, "")
+    if found.reveal().strip() and path:
+        raise ConfigurationError(
+            f"two signing keys given, {name} and {file_name}: keep one of them"
+        )
+    if path:
+        return MountedKeys(SecretFile(file_name, path), clock)
     if not found.reveal().strip():
         raise ConfigurationError(
-            "no signing key: set FLIP_WEBHOOK_SECRET in the environment, or pass secret="
+            f"no signing key: set {name} or {file_name} in the environment, or pass secret="
         )
-    return SigningKeys.of(cast("SigningKeys", found), "FLIP_WEBHOOK_SECRET")
+    return FixedKeys(SigningKeys.of(cast("SigningKeys", found), name))

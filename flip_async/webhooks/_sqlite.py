@@ -194,6 +194,10 @@ class SqliteInbox:
     async def _is_home_of(self, home: InboxHome) -> bool:
         return await self._file.run(lambda db: _settle_in(db, home.key_digests))
 
+    async def adopt_keys(self, digests: frozenset[str]) -> None:
+        """Its receiver has new signing keys, while it runs."""
+        await self._file.run(lambda db: _add_keys(db, digests))
+
     async def put(self, letter: Letter) -> bool:
         """Keep a webhook; see `Inbox`."""
         row = {**letter._asdict(), "now": self._clock.wall()}
@@ -301,8 +305,12 @@ def _settle_in(db: sqlite3.Connection, digests: frozenset[str]) -> bool:
     known = {digest for (digest,) in db.execute("SELECT digest FROM keys")}
     if known and not known & digests:
         return False
-    db.executemany("INSERT OR IGNORE INTO keys VALUES (?)", [(digest,) for digest in digests])
+    _add_keys(db, digests)
     return True
+
+
+def _add_keys(db: sqlite3.Connection, digests: frozenset[str]) -> None:
+    db.executemany("INSERT OR IGNORE INTO keys VALUES (?)", [(digest,) for digest in digests])
 
 
 def _text(raw: bytes) -> str:

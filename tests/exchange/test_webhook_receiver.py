@@ -523,7 +523,7 @@ def test_the_signing_key_comes_from_the_environment(
     with pytest.raises(errors.ConfigurationError, match="FLIP_WEBHOOK_SECRET"):
         WebhookReceiver(handlers)
     monkeypatch.setenv("FLIP_WEBHOOK_SECRET", f"{OTHER_SECRET} {SECRET}\n")
-    assert len(WebhookReceiver(handlers)._keys._keys) == 2
+    assert len(WebhookReceiver(handlers)._keys.now._keys) == 2
     monkeypatch.setenv("FLIP_WEBHOOK_SECRET", "whsec_no!key")
     with pytest.raises(errors.ConfigurationError, match="FLIP_WEBHOOK_SECRET") as caught:
         WebhookReceiver(handlers)

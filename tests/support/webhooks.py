@@ -125,7 +125,9 @@ def body_of(event_type: str, event_object: object) -> bytes:
     return json.dumps(envelope).encode()
 
 
-def signed(body: bytes, webhook_id: str = "msg_1", *, at_s: float | None = None) -> dict[str, str]:
+def signed(
+    body: bytes, webhook_id: str = "msg_1", *, at_s: float | None = None, secret: str = SECRET
+) -> dict[str, str]:
     """The headers of a webhook."""
     sent_at = START.wall_s if at_s is None else at_s
-    return sign(body, SECRET, webhook_id=webhook_id, timestamp=sent_at)
+    return sign(body, secret, webhook_id=webhook_id, timestamp=sent_at)

@@ -19,6 +19,7 @@ from flip_async._version import __version__
 from flip_async.models._base import UNSET
 
 if TYPE_CHECKING:
+    from flip_async._auth._file_store import FileTokenStore
     from flip_async._clients._aggregator import AggregatorClient
     from flip_async._clients._utility import UtilityClient
 
@@ -33,6 +34,7 @@ __all__ = [
     "ApiKeyAuth",
     "ClientCredentialsAuth",
     "Environment",
+    "FileTokenStore",
     "FlipClient",
     "MemoryTokenStore",
     "Pages",
@@ -62,4 +64,8 @@ if not TYPE_CHECKING:
             from flip_async._clients._utility import UtilityClient
 
             return UtilityClient
+        if name == "FileTokenStore":
+            from flip_async._auth._file_store import FileTokenStore
+
+            return FileTokenStore
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

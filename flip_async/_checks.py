@@ -10,6 +10,7 @@ import functools
 import inspect
 import math
 import numbers
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -207,6 +208,12 @@ def path_segment(value: object, field: str) -> str:
     if len(text) > _LONGEST_PATH:
         raise InvalidArgumentError(f"has at most {_LONGEST_PATH} characters", field=name)
     return quote(text, safe="")
+
+
+def check_file_path(path: object) -> None:
+    """Refuse what is no file's path."""
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        refuse("path", "a str or an os.PathLike", path)
 
 
 def check_path(path: object) -> None:

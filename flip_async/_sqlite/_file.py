@@ -23,7 +23,6 @@ import attrs
 
 from flip_async._aio._per_loop import call_in
 from flip_async._aio._tasks import running_loop
-from flip_async._checks import refuse
 from flip_async.errors import ConfigurationError, FlipError, StorageError
 
 T = TypeVar("T")
@@ -412,16 +411,6 @@ class SqliteFile:
                 f"{self.path} is a {form.what} of format {version}, and this version of "
                 f"flip_async knows format {form.version}"
             )
-
-
-def check_path(path: object) -> None:
-    """Check what is given as a file's path.
-
-    Raises:
-        InvalidArgumentError: It cannot be one.
-    """
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-        refuse("path", "a str or an os.PathLike", path)
 
 
 def _identity_of(path: Path) -> tuple[int, int] | None:

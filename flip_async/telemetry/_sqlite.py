@@ -10,10 +10,10 @@ from typing import Final, Literal, get_args
 import attrs
 
 from flip_async._aio._tasks import Signal
-from flip_async._checks import check_count, check_flag, check_one_of, check_seconds
+from flip_async._checks import check_count, check_file_path, check_flag, check_one_of, check_seconds
 from flip_async._claim_queue import QueueDepth
 from flip_async._clock import Clock, SystemClock
-from flip_async._sqlite._file import Format, SqliteFile, check_path
+from flip_async._sqlite._file import Format, SqliteFile
 from flip_async._sqlite._leases import SCHEMA as OWNERS
 from flip_async._sqlite._leases import Leases
 from flip_async.errors import (
@@ -116,7 +116,7 @@ class SqliteOutbox:
         lease_s: float = 30.0,
         clock: Clock | None = None,
     ) -> None:
-        check_path(path)
+        check_file_path(path)
         check_count(max_points, field="max_points")
         check_seconds(lease_s, field="lease_s")
         check_one_of(when_full, get_args(WhenFull), field="when_full")

@@ -9,10 +9,10 @@ from typing import Final
 
 import attrs
 
-from flip_async._checks import check_clock, check_flag, check_seconds
+from flip_async._checks import check_clock, check_file_path, check_flag, check_seconds
 from flip_async._claim_queue import QueueDepth
 from flip_async._clock import Clock, SystemClock
-from flip_async._sqlite._file import Format, SqliteFile, check_path
+from flip_async._sqlite._file import Format, SqliteFile
 from flip_async._sqlite._leases import SCHEMA, Leases
 from flip_async.errors import ConfigurationError, StorageError
 from flip_async.webhooks._events import KINDS, UNKNOWN
@@ -135,7 +135,7 @@ class SqliteInbox:
         lease_s: float = 30.0,
         clock: Clock | None = None,
     ) -> None:
-        check_path(path)
+        check_file_path(path)
         check_seconds(lease_s, field="lease_s")
         check_flag(survive_power_cut, field="survive_power_cut")
         check_clock(clock)

@@ -30,7 +30,7 @@ DOCUMENTED = {
     "PRODUCTION", "SANDBOX", "UNSET", "ApiKeyAuth", "ClientCredentialsAuth", "Environment",
     "FlipClient", "MemoryTokenStore", "Pages", "ProductionClient", "RefreshEvent", "Retries",
     "RetryEvent", "SandboxClient", "SiteTokenAuth", "Token", "TokenStore", "errors", "__version__",
-    "AggregatorClient", "UtilityClient", "run_worker",
+    "AggregatorClient", "UtilityClient", "run_worker", "FileTokenStore",
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import attrs
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from flip_async import PRODUCTION, SANDBOX, FlipClient
+from flip_async import PRODUCTION, SANDBOX, FileTokenStore, FlipClient
 from flip_async._cli._blocks import Blocks
 from flip_async._cli._columns import Columns
 from flip_async._cli._console import run, say
@@ -110,12 +110,19 @@ Environment = Annotated[
 ]
 
 
+TokenFile = Annotated[
+    Path | None,
+    Parameter(help="Where to keep the access token, so that many runs sign in once (mode 0600)."),
+]
+
+
 @telemetry.command
 def backfill(
     file: Path,
     *,
     reading: Reading = Reading(),  # frozen
     environment: Environment = None,
+    token_file: TokenFile = None,
     concurrency: int = 4,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     restart: Annotated[bool, Parameter(negative="")] = False,
@@ -145,7 +152,7 @@ def backfill(
         if dry_run:
             with reading.opened(file) as (rows, blocks):
                 return await preview(rows, blocks, console)
-        flip = _client(environment)
+        flip = _client(environment, token_file)
         journal = Journal.beside(file, repr(reading), flip.environment.api_url)
         settled = NOTHING if restart else journal.settled()
         if settled.count:
@@ -175,6 +182,7 @@ def send(
     *,
     reading: Reading = Reading(),  # frozen
     environment: Environment = None,
+    token_file: TokenFile = None,
     concurrency: int = 4,
 ) -> int:
     """Send points as they come, from a file or from standard input, and keep no journal.
@@ -193,7 +201,7 @@ def send(
     path = None if file == "-" else Path(file)
 
     async def work() -> int:
-        flip = _client(environment)
+        flip = _client(environment, token_file)
         with reading.opened(path) as (rows, blocks):
             where = reading.list_beside(path)
             return await _send(
@@ -204,8 +212,11 @@ def send(
     return run(console, work, lambda: "")
 
 
-def _client(environment: str | None) -> FlipClient:
-    return FlipClient(environment=None if environment is None else _ENVIRONMENTS[environment])
+def _client(environment: str | None, token_file: Path | None) -> FlipClient:
+    return FlipClient(
+        environment=None if environment is None else _ENVIRONMENTS[environment],
+        token_store=None if token_file is None else FileTokenStore(token_file),
+    )
 
 
 async def _send(

@@ -304,3 +304,25 @@ async def test_a_journal_of_another_run_is_not_used(local: Emulator, tmp_path: P
     assert (await run(local, "backfill", path, "--restart"))[0] == 0
     assert len(local.telemetry) == 200
     assert json.loads(journal.read_text())["rows_done"] == 200
+
+
+async def test_a_shell_loop_signs_in_once_by_a_token_file(local: Emulator, tmp_path: Path) -> None:
+    """[F12]."""
+    path, tokens = written(tmp_path / "points.csv", [line()]), tmp_path / "tokens.json"
+    local.forget_counts()
+
+    for _ in range(4):
+        code, output = await run(local, "send", path, "--token-file", tokens)
+        assert code == 0, output
+
+    assert local.count("POST", "/token") == 1
+
+
+async def test_a_token_file_that_others_can_read_ends_it(local: Emulator, tmp_path: Path) -> None:
+    path, tokens = written(tmp_path / "points.csv", [line()]), tmp_path / "tokens.json"
+    tokens.touch(0o644)
+
+    code, output = await run(local, "send", path, "--token-file", tokens)
+
+    assert code == 2
+    assert "chmod 600" in output

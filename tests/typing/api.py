@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import assert_type
 
 import httpx
+import redis.asyncio
 from fastapi import APIRouter, FastAPI
 
 from flip_async import (
@@ -11,6 +12,7 @@ from flip_async import (
     AggregatorClient,
     ApiKeyAuth,
     ClientCredentialsAuth,
+    FileTokenStore,
     FlipClient,
     MemoryTokenStore,
     Pages,
@@ -25,7 +27,13 @@ from flip_async import (
     run_worker,
 )
 from flip_async._claim_queue import ClaimQueue
-from flip_async.commands import CommandFailed, CommandProcessor, ProcessorStats
+from flip_async.commands import (
+    CommandFailed,
+    CommandLedger,
+    CommandProcessor,
+    MemoryCommandLedger,
+    ProcessorStats,
+)
 from flip_async.emulator import Emulator, ManualClock
 from flip_async.fastapi import (
     FlipDependency,
@@ -57,6 +65,7 @@ from flip_async.models import (
     TelemetryStatus,
     UtilityEvent,
 )
+from flip_async.redis import RedisCommandLedger, RedisInbox, RedisOutbox, RedisTokenStore
 from flip_async.telemetry import MemoryOutbox, Outbox, SqliteOutbox, TelemetryUploader
 from flip_async.webhooks import (
     CommandEvent,
@@ -155,6 +164,8 @@ async def auths() -> None:
         httpx.AsyncClient(auth=auth)
     httpx.AsyncClient(auth=SiteTokenAuth("a", auth=ApiKeyAuth("fl_your_api_key")))
     store: TokenStore = MemoryTokenStore()
+    store = FileTokenStore("tokens.json", encryption_keys=["a", b"b"])
+    store = RedisTokenStore("redis://localhost", encryption_keys="a")
     ProductionClient(
         client_id="a", client_secret="b", token_store=store, retries=Retries(max_attempts=2)
     )
@@ -171,6 +182,7 @@ async def telemetry(flip: SandboxClient, point: TelemetryPoint) -> None:
     async def heard(point: TelemetryPoint, why: str) -> None: ...
 
     outbox: Outbox = SqliteOutbox("outbox.db", when_full="raise")
+    outbox = RedisOutbox("redis://localhost", when_full="raise", max_bytes=1_000_000)
     outbox = MemoryOutbox(max_points=10)
     async with flip.telemetry.uploader(outbox=outbox, on_rejected=heard) as uploader:
         assert_type(uploader, TelemetryUploader[TelemetryPoint])
@@ -219,12 +231,15 @@ async def webhooks(body: bytes, headers: dict[str, str], flip: SandboxClient) ->
 
     def unacknowledged(command: Command, status: DeviceStatus, error: errors.FlipError) -> None: ...
 
-    processor = CommandProcessor(on_command, on_unacknowledged=unacknowledged)
+    ledger: CommandLedger = MemoryCommandLedger()
+    ledger = RedisCommandLedger(redis.asyncio.Redis(), namespace="mine")
+    processor = CommandProcessor(on_command, on_unacknowledged=unacknowledged, ledger=ledger)
     async with processor.running(flip), WebhookReceiver(handlers, inbox=SqliteInbox("a")) as hooks:
         assert_type((await hooks.receive(body, headers)).status, int)
         assert_type(hooks.stats, ReceiverStats)
         assert_type(processor.stats, ProcessorStats)
     inbox: Inbox = SqliteInbox("inbox.db")
+    inbox = RedisInbox("redis://localhost", min_replicas=1)
     queue: ClaimQueue[InboxEntry] = inbox
     assert_type(await queue.claim(10), Sequence[InboxEntry])
     assert_type(webhook_router(on=handlers, commands=processor, inbox=inbox), APIRouter)

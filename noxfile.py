@@ -100,8 +100,15 @@ def fleet(session: nox.Session) -> None:
     """
     install(session, "test")
     session.run("pytest", "-n", "auto", "tests/fleet", env={"REDIS_IS_NEEDED": "1"})
-    for path in sorted(Path("tests/benchmarks").glob("fleet_*.py")):
-        session.run("python", "-m", f"tests.benchmarks.{path.stem}", *session.posargs)
+    is_quick = "quick" in session.posargs
+    for name, quick in (
+        ("fleet_tokens", ["quick"]),
+        ("fleet_webhooks", ["--webhooks", "500"]),
+        ("fleet_points", ["100000"]),
+        ("bench_outboxes", []),
+        ("bench_inboxes", []),
+    ):
+        session.run("python", "-m", f"tests.benchmarks.{name}", *(quick if is_quick else []))
 
 
 @nox.session

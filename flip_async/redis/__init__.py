@@ -4,8 +4,10 @@ import importlib
 
 try:
     importlib.import_module("redis")
-except ImportError as error:
-    raise ImportError("flip_async.redis needs redis-py: pip install 'flip-async[redis]'") from error
+except ImportError as _error:
+    raise ImportError(
+        "flip_async.redis needs redis-py: pip install 'flip-async[redis]'"
+    ) from _error
 
 from flip_async.redis._inbox import RedisInbox
 from flip_async.redis._ledger import RedisCommandLedger

@@ -19,7 +19,7 @@ class SecretFile:
 
     Args:
         variable: The variable, for the words of an error.
-        path: What it holds.
+        path: What it holds, which may be the secret itself by mistake.
 
     Attributes:
         identity: Tells its first credential from others, and tells nobody what it is.
@@ -28,7 +28,7 @@ class SecretFile:
         ConfigurationError: The file cannot be read, or holds no text.
     """
 
-    def __init__(self, variable: str, path: str) -> None:
+    def __init__(self, variable: str, path: Secret) -> None:
         self.variable: Final = variable
         self._path: Final = path
         self.identity: Final = digest(self.at_start())
@@ -36,7 +36,7 @@ class SecretFile:
     @property
     def field(self) -> str:
         """What to call it in an error."""
-        return f"{self.variable} ({self._path})"
+        return f"{self.variable} ({_shown(self._path)})"
 
     def at_start(self) -> Secret:
         """What is in it, as whoever makes a client finds out: once, and it is small.
@@ -64,10 +64,17 @@ class SecretFile:
         return f"<the file of {self.variable}>"
 
 
-def _read(path: str) -> Secret | str:
+def _shown(path: Secret) -> str:
+    """A path for an error, unless it may be a secret that was put in the wrong variable."""
+    if Path(path.reveal()).is_absolute() or path.reveal().startswith("."):
+        return path.reveal()
+    return f"{shape(path.reveal())}, which is no absolute path: is it the secret itself?"
+
+
+def _read(path: Secret) -> Secret | str:
     """What is in a file, or what is wrong with it."""
     try:
-        with Path(path).open("rb") as file:
+        with Path(path.reveal()).open("rb") as file:
             content = file.read(_MOST + 1)
     except (OSError, ValueError) as error:  # a name with a null in it is a ValueError
         return f"it cannot be read ({type(error).__name__})"

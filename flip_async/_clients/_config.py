@@ -55,12 +55,14 @@ class Variables:
             ConfigurationError: Both are set, or the file cannot be read.
         """
         secret, file_name = self.secret(name), f"{name}_FILE"
-        path = self._environ.get(file_name, "")
-        if secret is not None and path:
+        path = Secret(self.text(file_name))  # whoever mixes the two up has put the secret there
+        if not path.reveal():
+            return secret
+        if secret is not None:
             raise ConfigurationError(
                 f"two credentials given, {name} and {file_name}: keep one of them"
             )
-        return SecretFile(file_name, path) if path else secret
+        return SecretFile(file_name, path)
 
     def __repr__(self) -> str:
         return "Variables(...)"
@@ -142,7 +144,8 @@ def _check_kinds(found: Credentials, names: Mapping[str, str]) -> None:
     if not kinds:
         raise ConfigurationError(
             "no credential: set FLIP_API_KEY, or FLIP_CLIENT_ID and FLIP_CLIENT_SECRET, in the "
-            "environment; or pass api_key=, or client_id= and client_secret="
+            "environment (FLIP_API_KEY_FILE and FLIP_CLIENT_SECRET_FILE name files instead); or "
+            "pass api_key=, or client_id= and client_secret="
         )
     if len(kinds) > 1:
         raise ConfigurationError(f"two credentials given, {' and '.join(kinds)}: keep one of them")

@@ -28,7 +28,7 @@ class FixedKeys:
 
     now: SigningKeys
 
-    async def look_again(self) -> bool:
+    async def look_again(self, *, within_s: float) -> bool:
         """Whether there are new ones; there never are."""
         return False
 
@@ -60,15 +60,19 @@ class MountedKeys:
     def _keys_in(self, secret: object) -> SigningKeys:
         return SigningKeys.of(cast("SigningKeys", secret), self._file.field)
 
-    async def look_again(self) -> bool:
-        """Read the file again, unless that was just done; whether there are new keys."""
+    async def look_again(self, *, within_s: float) -> bool:
+        """Read the file again, unless that was just done; whether there are new keys.
+
+        A disk that hangs holds nobody for longer than `within_s`; the reading goes on.
+        """
         before = self.now
         if self._reading is None:
             if self._clock.monotonic() < self._rests_until_s:
                 return False
             self._reading = detached(self._read())
             self._reading.add_done_callback(self._has_read)
-        await asyncio.wait({self._reading})  # all who come meanwhile wait for the one
+        # All who come meanwhile wait for the one.
+        await asyncio.wait({self._reading}, timeout=within_s)
         return self.now is not before
 
     def _has_read(self, _: "asyncio.Task[None]") -> None:

@@ -171,6 +171,7 @@ class WebhookReceiver:
         self._tally: Final = Tally()
         self._deduplicator: Final = Deduplicator(self._clock)
         self._worker: InboxWorker | None = None
+        self._told: SigningKeys | None = None  # the keys that the inbox knows
 
     @property
     def stats(self) -> ReceiverStats:
@@ -229,9 +230,8 @@ class WebhookReceiver:
         try:
             return self._check_once(content, headers)
         except WebhookSignatureError:
-            if not await self._keys.look_again():
+            if not await self._keys.look_again(within_s=self._answer_within_s):
                 raise
-        await self._tell_inbox()
         return self._check_once(content, headers)
 
     def _check_once(self, content: bytes, headers: Mapping[str, str]) -> Signed:
@@ -244,15 +244,17 @@ class WebhookReceiver:
         )
 
     async def _tell_inbox(self) -> None:
-        """Its home has new keys, and the next start may have these alone."""
-        adopt = getattr(self._inbox, "adopt_keys", None)
-        if adopt is None:
+        """Its home has new keys, and the next start may have these alone: tried until it knows."""
+        keys, adopt = self._keys.now, getattr(self._inbox, "adopt_keys", None)
+        if adopt is None or keys is self._told:
             return
         try:
-            await run_user_code(adopt, self._keys.now.digests)
+            await run_user_code(adopt, keys.digests)
         except Exception as error:
             self._tally.trouble(error)
             logger.warning("the inbox does not know the new signing keys: %s", error)
+            return
+        self._told = keys
 
     async def _handle(self, event: AnyEvent) -> Reply:
         key = event.webhook_id
@@ -285,6 +287,8 @@ class WebhookReceiver:
 
     async def _keep(self, letter: Letter, worker: InboxWorker) -> Reply:
         assert self._inbox is not None  # there is a worker
+        # Here, and not where new keys are found: whoever found them may have left since.
+        await self._tell_inbox()
         try:
             is_new = await run_user_code(self._inbox.put, letter)
         except Exception as error:  # an inbox may be a user's
@@ -311,7 +315,8 @@ class WebhookReceiver:
     async def __aenter__(self) -> Self:
         if self._state not in ("new", "closed"):
             raise ConfigurationError("this receiver is open already")
-        home = InboxHome(key_digests=self._keys.now.digests, event_types=self._handlers.event_types)
+        keys = self._keys.now
+        home = InboxHome(key_digests=keys.digests, event_types=self._handlers.event_types)
         before, self._state = self._state, "opening"
         try:
             if self._inbox is not None:
@@ -319,7 +324,7 @@ class WebhookReceiver:
         except BaseException:
             self._state = before
             raise
-        self._state = "open"
+        self._state, self._told = "open", keys
         return self
 
     async def _open(self, inbox: Inbox, home: InboxHome) -> None:
@@ -384,17 +389,15 @@ def _refusal(error: WebhookError) -> Reply:
 
 def _keys_of(concealed: object, clock: Clock) -> "MountedKeys | FixedKeys":
     if concealed is not None:
-        return FixedKeys(
-            SigningKeys.of(cast("SigningKeys", concealed))
-        )  # what it is, that finds out
+        return FixedKeys(SigningKeys.of(cast("SigningKeys", concealed)))  # what it is: it finds out
     name, file_name = "FLIP_WEBHOOK_SECRET", "FLIP_WEBHOOK_SECRET_FILE"
     found = Secret(os.environ.get(name, ""))
-    path = os.environ.get(file_name, "")
-    if found.reveal().strip() and path:
+    path = Secret(os.environ.get(file_name, "").strip())  # which may be the key, by mistake
+    if found.reveal().strip() and path.reveal():
         raise ConfigurationError(
             f"two signing keys given, {name} and {file_name}: keep one of them"
         )
-    if path:
+    if path.reveal():
         return MountedKeys(SecretFile(file_name, path), clock)
     if not found.reveal().strip():
         raise ConfigurationError(

@@ -1,5 +1,6 @@
 """Credentials in files that Docker and Kubernetes mount, and that change while we run [F11]."""
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable
@@ -12,12 +13,14 @@ from flip_async import SandboxClient
 from flip_async.errors import (
     AuthenticationError,
     ConfigurationError,
+    StorageError,
     TokenRequestError,
     TokenUnavailableError,
 )
 from flip_async.webhooks import Handlers, SqliteInbox, WebhookReceiver
 from tests.support import FakeFlip, ManualClock
-from tests.support.webhooks import OTHER_SECRET, SECRET, body_of, example, signed
+from tests.support.webhooks import OTHER_SECRET, SECRET, MemoryInbox, body_of, example, signed
+from tests.unit.test_checks import shown_by_the_traceback_of
 
 OLD, NEW = "fl_your_old_key", "fl_your_new_key"
 ENROLLED = body_of("enrollment.updated", example("enrollment.updated")["event_object"])
@@ -289,3 +292,176 @@ def test_a_name_that_no_file_can_have_is_refused(
 
     with pytest.raises(ConfigurationError, match=variable):
         start(variable)
+
+
+async def test_webhooks_that_come_together_wait_for_one_look_at_the_file(
+    mount: Callable[[str, str], Path], clock: ManualClock
+) -> None:
+    mount("FLIP_WEBHOOK_SECRET_FILE", SECRET)
+    async with WebhookReceiver(handlers(), clock=clock) as receiver:
+        mount("FLIP_WEBHOOK_SECRET_FILE", OTHER_SECRET)
+
+        all_of_them = (deliver(receiver, OTHER_SECRET, str(number)) for number in range(40))
+
+        assert set(await asyncio.gather(*all_of_them)) == {204}
+
+
+async def test_a_disk_that_hangs_holds_a_refusal_no_longer_than_an_answer_may_take(
+    mount: Callable[[str, str], Path],
+) -> None:
+    link = mount("FLIP_WEBHOOK_SECRET_FILE", SECRET)
+    async with WebhookReceiver(handlers(), answer_within_s=0.05) as receiver:
+        link.unlink()
+        os.mkfifo(link)  # to open it waits until somebody writes
+        assert await deliver_now(receiver, OTHER_SECRET, "a") == 401
+        assert await deliver_now(receiver, SECRET, "b") == 204
+        os.close(os.open(link, os.O_WRONLY | os.O_NONBLOCK))  # and lets the thread go
+
+
+async def deliver_now(receiver: WebhookReceiver, secret: str, webhook_id: str) -> int:
+    headers = signed(ENROLLED, webhook_id, at_s=receiver._clock.wall(), secret=secret)
+    return (await receiver.receive(ENROLLED, headers)).status
+
+
+async def test_an_inbox_that_was_away_is_told_of_new_keys_with_the_next_webhook(
+    mount: Callable[[str, str], Path], clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else the next start, with the new key alone, would be refused."""
+    inbox = Learner(clock)
+    mount("FLIP_WEBHOOK_SECRET_FILE", SECRET)
+    async with WebhookReceiver(handlers(), inbox=inbox, clock=clock) as receiver:
+        mount("FLIP_WEBHOOK_SECRET_FILE", OTHER_SECRET)
+        inbox.is_away = True
+        assert await deliver(receiver, OTHER_SECRET, "a") == 204
+        inbox.is_away = False
+        assert await deliver(receiver, OTHER_SECRET, "b") == 204
+        assert await deliver(receiver, OTHER_SECRET, "c") == 204
+
+    assert inbox.told == 1
+    assert caplog.text.count("the inbox does not know the new signing keys") == 1
+
+
+async def test_an_inbox_is_told_of_new_keys_though_whoever_found_them_has_left(
+    mount: Callable[[str, str], Path], clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    inbox = Learner(clock)
+    mount("FLIP_WEBHOOK_SECRET_FILE", SECRET)
+    async with WebhookReceiver(handlers(), inbox=inbox, clock=clock) as receiver:
+        mount("FLIP_WEBHOOK_SECRET_FILE", OTHER_SECRET)
+        first = asyncio.create_task(deliver(receiver, OTHER_SECRET, "a"))
+        await asyncio.sleep(0)
+        first.cancel()
+        while "there are new signing keys" not in caplog.text:
+            await asyncio.sleep(0.01)
+        assert await deliver(receiver, OTHER_SECRET, "b") == 204
+
+    assert inbox.told == 1
+
+
+class Learner(MemoryInbox):
+    """An inbox that learns of new keys, unless it is away."""
+
+    told = 0
+    is_away = False
+
+    async def adopt_keys(self, digests: frozenset[str]) -> None:
+        if self.is_away:
+            raise StorageError("away")
+        self.told += 1
+
+
+# What nobody shall see
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_secret_that_was_put_where_its_path_belongs_is_not_shown(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two variables are easily mixed up [B10]."""
+    monkeypatch.setenv(variable, SECRET)
+    if variable == "FLIP_CLIENT_SECRET_FILE":
+        monkeypatch.setenv("FLIP_CLIENT_ID", "your_client_id")
+
+    with pytest.raises(ConfigurationError, match="is it the secret itself") as caught:
+        start(variable)
+
+    assert variable in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert SECRET not in shown_by_the_traceback_of(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"fl_one\tfl_other", b'"fl_one"', b"fl_one\xff", b"fl_one\nfl"]
+)
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_no_local_of_ours_shows_what_is_in_a_file_that_is_refused(
+    variable: str, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path.parent / "mounted"  # the name of `tmp_path` is made of the content
+    path.write_bytes(content)
+    monkeypatch.setenv(variable, str(path))
+    if variable == "FLIP_CLIENT_SECRET_FILE":
+        monkeypatch.setenv("FLIP_CLIENT_ID", "your_client_id")
+
+    with pytest.raises(ConfigurationError, match=variable) as caught:
+        start(variable)
+
+    assert "fl_one" not in shown_by_the_traceback_of(caught.value)
+
+
+# The rest
+
+
+def test_a_scope_counts_for_a_secret_from_a_file(
+    mount: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount("FLIP_CLIENT_SECRET_FILE", "your_client_secret")
+    monkeypatch.setenv("FLIP_CLIENT_ID", "your_client_id")
+    monkeypatch.setenv("FLIP_SCOPE", "telemetry  sites")
+
+    assert "scope='telemetry sites'" in repr(SandboxClient().auth)
+
+
+@pytest.mark.parametrize("variable", ["FLIP_API_KEY_FILE", "FLIP_WEBHOOK_SECRET_FILE"])
+def test_white_space_around_a_path_does_not_count(
+    variable: str, mount: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, f" {mount(variable, SECRET)}\n")
+
+    start(variable)
+
+
+async def test_fifty_requests_that_are_refused_together_are_all_sent_again(
+    fake: FakeFlip, mount: Callable[[str, str], Path]
+) -> None:
+    mount("FLIP_API_KEY_FILE", OLD)
+    fake.valid = {OLD}
+    async with SandboxClient(transport=fake) as flip:
+        await flip.sites.list()
+        mount("FLIP_API_KEY_FILE", NEW)
+        fake.valid = {NEW}
+
+        async def ask() -> int:
+            return len(await flip.sites.list())
+
+        assert await asyncio.gather(*(ask() for _ in range(50))) == [0] * 50
+
+
+async def test_a_file_that_is_back_is_read_after_a_while(
+    fake: FakeFlip, mount: Callable[[str, str], Path], clock: ManualClock
+) -> None:
+    link = mount("FLIP_API_KEY_FILE", OLD)
+    fake.valid = {OLD}
+    async with SandboxClient(transport=fake, clock=clock) as flip:
+        await flip.sites.list()
+        fake.valid = {NEW}
+        link.unlink()
+        with pytest.raises(TokenUnavailableError):
+            await flip.sites.list()
+        mount("FLIP_API_KEY_FILE", NEW)
+        with pytest.raises(TokenUnavailableError):
+            await flip.sites.list()
+        clock.move(10)
+
+        assert await flip.sites.list() == []

@@ -23,7 +23,7 @@ from flip_async._clock import Clock
 from flip_async.commands._ledger import CommandLedger, Holder, LedgerEntry
 from flip_async.commands._records import Record, Step, decide, finished, keep_s
 from flip_async.commands._versions import Outcome
-from flip_async.errors import StorageError
+from flip_async.errors import FlipError, StorageError
 from flip_async.models.commands import Command
 
 logger: Final = logging.getLogger("flip_async.commands")
@@ -316,10 +316,10 @@ class Claims:
 
 
 async def _asked(question: Callable[[], Awaitable[T]]) -> T:
-    """Ask the ledger; whatever else it raises is a `StorageError` too."""
+    """Ask the ledger; whatever a user's own raises is a `StorageError` too."""
     try:
         return await run_user_code(question)
-    except StorageError:
+    except FlipError:
         raise
     except Exception as error:
         raise StorageError(f"the ledger failed with {type(error).__name__}") from error

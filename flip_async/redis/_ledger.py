@@ -1,6 +1,7 @@
 """A ledger of commands in Redis, for the processors of a fleet."""
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
 from typing import Final, Self, final
 
 import attrs
@@ -126,12 +127,13 @@ class RedisCommandLedger:
         return await self._reads.send(_Question(command_id, owner))
 
     async def _read_all(self, questions: Sequence[_Question]) -> Sequence[LedgerEntry | FlipError]:
-        owner = questions[0].owner  # a ledger object belongs to one
-        ids = [question.command_id for question in questions]
-        answer = await self._client.run(_READ, self._to_read, [owner, *ids])
-        return [
-            _entry(content, held) for content, held in zip(answer[::2], answer[1::2], strict=True)
-        ]
+        entries: list[LedgerEntry | FlipError] = []
+        for owner, group in groupby(questions, lambda question: question.owner):
+            ids = [question.command_id for question in group]
+            answer = await self._client.run(_READ, self._to_read, [owner, *ids])
+            rows = zip(answer[::2], answer[1::2], strict=True)
+            entries += [_entry(content, held) for content, held in rows]
+        return entries
 
     async def write(
         self, command_id: str, entry: LedgerEntry, *, owner: str, holds: bool, keep_s: float
@@ -143,13 +145,16 @@ class RedisCommandLedger:
     async def _write_all(
         self, script: Script, changes: Sequence[_Change]
     ) -> Sequence[bool | FlipError]:
-        arguments: list[str | bytes | int] = [changes[0].owner, self._lease_ms, self._most]
-        for change in changes:
-            entry = change.entry
-            arguments += [change.command_id, entry.revision, entry.content]
-            arguments += [int(change.holds), int(change.keep_s * 1000)]
-        answer = await self._client.run(script, self._to_write, arguments)
-        return [was_written == 1 for was_written in answer]
+        written: list[bool | FlipError] = []
+        for owner, group in groupby(changes, lambda change: change.owner):
+            arguments: list[str | bytes | int] = [owner, self._lease_ms, self._most]
+            for change in group:
+                entry = change.entry
+                arguments += [change.command_id, entry.revision, entry.content]
+                arguments += [int(change.holds), int(change.keep_s * 1000)]
+            answer = await self._client.run(script, self._to_write, arguments)
+            written += [was_written == 1 for was_written in answer]
+        return written
 
     @property
     def _lease_ms(self) -> int:

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import redis
 import redis.asyncio
@@ -18,11 +18,16 @@ PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 MISSING = "neither redis-server nor valkey-server is on the path"
 
 
+_IS_NEW = "driver_info" in inspect.signature(redis.asyncio.Redis.__init__).parameters
+UNNAMED: dict[str, Any] = (
+    {"driver_info": None} if _IS_NEW else {"lib_name": None, "lib_version": None}
+)
+"""What a client would tell of itself it reads from a file, for each connection: here it does not."""
+
+
 def given_client(url: str, **options: object) -> redis.asyncio.Redis:
-    """A client as users make them; but what it tells of itself it reads from a file, each time."""
-    new = "driver_info" in inspect.signature(redis.asyncio.Redis.__init__).parameters
-    unnamed = {"driver_info": None} if new else {"lib_name": None, "lib_version": None}
-    client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(url, **unnamed, **options)
+    """A client as users make them."""
+    client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(url, **UNNAMED, **options)
     return client
 
 
@@ -46,17 +51,29 @@ class RedisServer:
     def url_of(self, user: str, password: str = "your_password") -> str:
         return f"redis://{user}:{password}@127.0.0.1:{self.port}/0"
 
+    def start_sentinel(self, name: str, port: int) -> None:
+        """As a Sentinel, which wants a file of its own to write to."""
+        config = self._folder / "sentinel.conf"
+        config.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self._folder}\n"
+            f"sentinel monitor {name} 127.0.0.1 {port} 1\n"
+        )
+        self._start(str(config), "--sentinel")
+
     def start(self) -> Self:
+        return self._start(
+            "--port", str(self.port), "--bind", "127.0.0.1",
+            "--dir", str(self._folder), "--save", "", "--repl-diskless-sync-delay", "0",
+            *self._options,
+        )  # fmt: skip
+
+    def _start(self, *arguments: str) -> Self:
         assert PROGRAM is not None, MISSING
         self._process = subprocess.Popen(
-            [
-                PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1",
-                "--dir", str(self._folder), "--save", "", "--repl-diskless-sync-delay", "0",
-                *self._options,
-            ],
+            [PROGRAM, *arguments],
             stdout=subprocess.DEVNULL,
             preexec_fn=default_signals,  # noqa: PLW1509  # it takes no lock
-        )  # fmt: skip
+        )
         while True:
             assert self._process.poll() is None, "redis-server ended at once"
             try:
@@ -120,6 +137,52 @@ class RedisServer:
     def close(self) -> None:
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class RedisWithSentinel:
+    """A master, its replica, and a Sentinel that makes one of the other when it is told to."""
+
+    NAME = "flip"
+
+    def __init__(self) -> None:
+        self.master = RedisServer()
+        self.replica: RedisServer | None = None
+        self._sentinel = RedisServer()
+
+    @property
+    def sentinels(self) -> list[tuple[str, int]]:
+        return [("127.0.0.1", self._sentinel.port)]
+
+    def start(self) -> Self:
+        self.master.start()
+        self.replica = self.master.copy()
+        self._sentinel.start_sentinel(self.NAME, self.master.port)
+        with self._sentinel.admin() as admin:
+            while not admin.execute_command("SENTINEL", "REPLICAS", self.NAME):
+                time.sleep(0.05)
+        return self
+
+    def fail_over(self) -> None:
+        """Promote the replica; ends when the Sentinel tells everybody so."""
+        assert self.replica is not None
+        with self._sentinel.admin() as admin:
+            while True:
+                try:
+                    admin.execute_command("SENTINEL", "FAILOVER", self.NAME)
+                    break
+                except redis.exceptions.ResponseError:  # it does not know the replica well yet
+                    time.sleep(0.1)
+            port = str(self.replica.port).encode()
+            while True:
+                address = admin.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.NAME)
+                if port in address or self.replica.port in address:
+                    return
+                time.sleep(0.05)
+
+    def close(self) -> None:
+        for server in (self._sentinel, self.replica, self.master):
+            if server is not None:
+                server.close()
 
 
 class RedisClusterOfThree:

@@ -1,5 +1,6 @@
 """Credentials in files, as Docker and Kubernetes mount them [F11]."""
 
+import stat
 from pathlib import Path
 from typing import Final, final
 
@@ -42,8 +43,11 @@ class SecretFile:
         """What is in it, as whoever makes a client finds out: once, and it is small.
 
         Raises:
-            ConfigurationError: It cannot be read, or holds no text.
+            ConfigurationError: It is no file, cannot be read, or holds no text.
         """
+        # A pipe would hold whoever makes a client for ever; later a thread reads.
+        if _is_something_else(self._path):
+            raise ConfigurationError(f"{self.field}: it is no file")
         return self.read()
 
     def read(self) -> Secret:
@@ -62,6 +66,14 @@ class SecretFile:
 
     def __repr__(self) -> str:
         return f"<the file of {self.variable}>"
+
+
+def _is_something_else(path: Secret) -> bool:
+    try:
+        mode = Path(path.reveal()).stat().st_mode
+    except (OSError, ValueError):
+        return False  # reading it tells why
+    return not stat.S_ISREG(mode)
 
 
 def _shown(path: Secret) -> str:

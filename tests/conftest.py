@@ -45,8 +45,9 @@ def _no_blocking_call() -> Iterator[BlockBuster]:
         lock = blockbuster.functions["threading.Lock.acquire"]
         lock.can_block_in("importlib._bootstrap>", "acquire")
         # A mounted credential is read when a client is made, and by a thread from then on.
-        read = blockbuster.functions["io.BufferedReader.read"]
-        read.can_block_in("flip_async/_secret_file.py", "at_start")
+        for name in ("io.BufferedReader.read", "os.stat"):
+            read = blockbuster.functions[name]
+            read.can_block_in("flip_async/_secret_file.py", "at_start")
         # One look at a disk when a store is made; its package is imported then too.
         for name in ("os.stat", "os.readlink", "os.getcwd", "os.path.abspath"):
             look = blockbuster.functions[name]

@@ -99,13 +99,10 @@ class Record:
             document["is_done"] is True,
         )
 
-    def age_of(self, command: Command) -> Age:
-        """What another version is beside this one."""
-        return self.known.age_of(command.updated_at, Mark.of(command))
-
     def is_still(self, command: Command) -> bool:
         """Whether this is the version that is to be acknowledged."""
-        return not self.is_done and self.age_of(command) is Age.SAME
+        age = self.known.age_of(command.updated_at, Mark.of(command))
+        return not self.is_done and age is Age.SAME
 
 
 def _outcome_of(parts: list[object]) -> Outcome:
@@ -146,12 +143,12 @@ def decide(record: Record | None, command: Command, holder: Holder) -> Decision:
         command: The version.
         holder: Who has the command in hand.
     """
-    age = Age.NEWER if record is None else record.age_of(command)
+    age, known = _placed(record, command)
     if age is Age.OLDER or (record is not None and age is Age.SAME and record.is_done):
         return Decision(Step.LEAVE)
     if age is Age.SAME:
         return Decision(Step.AWAIT) if holder is Holder.OTHERS else Decision(Step.TAKE, record)
-    newer = Record(_and_then(record, command))
+    newer = Record(known)
     return Decision(Step.AWAIT if holder is Holder.OTHERS else Step.TAKE, newer)
 
 
@@ -162,18 +159,20 @@ def finished(record: Record | None, command: Command) -> Record:
         record: What the ledger has of the command.
         command: The command as Flip has it now.
     """
-    age = Age.NEWER if record is None else record.age_of(command)
+    age, known = _placed(record, command)
     if record is None or age is Age.NEWER:
-        return Record(_and_then(record, command), is_done=True)
+        return Record(known, is_done=True)
     if age is Age.SAME:
         return attrs.evolve(record, is_done=True)
     return record  # a newer version was offered to somebody, who is to have the command
 
 
-def _and_then(record: Record | None, command: Command) -> Known[Mark]:
+def _placed(record: Record | None, command: Command) -> tuple[Age, Known[Mark]]:
+    """What a version is beside what is known, and what is known if it is newer."""
     updated_at, mark = command.updated_at, Mark.of(command)
-    known = Known(updated_at, (mark,))
-    return known if record is None else record.known.and_then(updated_at, mark)
+    if record is None:
+        return Age.NEWER, Known(updated_at, (mark,))
+    return record.known.age_of(updated_at, mark), record.known.and_then(updated_at, mark)
 
 
 def keep_s(command: Command, now_s: float) -> float:

@@ -56,10 +56,10 @@ class PutResult:
 class Outbox(ClaimQueue[OutboxEntry], Protocol):
     """Keeps points until each is sent, rejected or reported.
 
-    `MemoryOutbox` and `SqliteOutbox` are two; an uploader takes any other. An outbox object
-    belongs to one uploader, in one event loop. `claim` gives points that were refused in
-    company behind others, and fills no more than half of a batch with them while there are
-    others.
+    `MemoryOutbox`, `SqliteOutbox` and `flip_async.redis.RedisOutbox` are three; an uploader takes
+    any other. An outbox object belongs to one uploader, in one event loop. `claim` gives points
+    that were refused in company behind others, and fills no more than half of a batch with them
+    while there are others.
     """
 
     @property

@@ -312,6 +312,7 @@ class TelemetryUploader(Generic[P]):
         Raises:
             DeadlineError: The time is over; sending goes on.
             ClientClosedError: The uploader or its client is closed.
+            StorageError: The outbox, a file or Redis, does not say what is left; sending goes on.
         """
         check_seconds_or_none(timeout_s, field="timeout_s")
         self._check_open()

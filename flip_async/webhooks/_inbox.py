@@ -63,8 +63,10 @@ class InboxHome:
 class Inbox(ClaimQueue[InboxEntry], Protocol):
     """Keeps webhooks until each is handled or given up, and each once.
 
-    `SqliteInbox` is one; a receiver takes any other. An inbox object belongs to one receiver, in
-    one event loop.
+    `SqliteInbox` and `flip_async.redis.RedisInbox` are two; a receiver takes any other. An inbox
+    object belongs to one receiver, in one event loop. One that remembers its home may have an
+    `async def adopt_keys(digests)` too: it is called where signing keys are replaced while the
+    receiver runs, with the digests of those that there are then.
     """
 
     async def open(self, *, home: InboxHome | None = None) -> None:

@@ -123,7 +123,8 @@ async def test_a_file_that_is_gone_when_it_is_read_again_is_named(
         (b" \n", "it is empty"),
         (b"\xff\xfe", "no text in UTF-8"),
         (b"x" * 65_537, "more than 65,536 bytes"),
-        ("folder", "cannot be read (IsADirectoryError)"),
+        ("folder", "it is no file"),
+        ("pipe", "it is no file"),
     ],
 )
 def test_a_file_that_is_of_no_use_is_named_at_the_start(
@@ -136,6 +137,8 @@ def test_a_file_that_is_of_no_use_is_named_at_the_start(
     path = tmp_path / "file"
     if isinstance(content, bytes):
         path.write_bytes(content)
+    elif content == "pipe":
+        os.mkfifo(path)
     elif content is not None:
         path.mkdir()
     monkeypatch.setenv(variable, str(path))

@@ -32,6 +32,8 @@ T = TypeVar("T")
 _LOOK_S: Final = 0.5
 """How often to look what became of commands that others have in hand."""
 _LONGEST_LOOK_S: Final = 10.0
+_LET_GO_S: Final = 5.0
+"""For all commands in hand together, when a processor ends: the ledger may be away."""
 
 
 @attrs.frozen
@@ -309,7 +311,9 @@ class Claims:
         if self._looker is not None:
             self._looker.give_up()
         if self._letting_go:
-            await asyncio.wait(self._letting_go)
+            _, late = await asyncio.wait(self._letting_go, timeout=_LET_GO_S)
+            for task in late:  # the leases of what they hold end by themselves
+                task.cancel()
         if self._has_led:
             with contextlib.suppress(StorageError):  # it ends by itself
                 await _asked(lambda: self._ledger.resign(owner=self.owner))

@@ -290,6 +290,29 @@ async def test_a_redis_that_hangs_costs_no_acknowledgement(
     assert len(redis_fleet.server.acknowledged) == 1
 
 
+async def test_a_processor_ends_while_redis_hangs_and_its_commands_are_others_after_the_lease(
+    redis_fleet: Fleet, own_redis: RedisServer
+) -> None:
+    redis_fleet.device.gate = asyncio.Event()
+    commands = [redis_fleet.fresh(f"c{n}") for n in range(30)]
+    async with AsyncExitStack() as stack:
+        redis_fleet.stack, kept = stack, redis_fleet.stack
+        leaving = await redis_fleet.join()
+        offered = [asyncio.ensure_future(leaving.process(command)) for command in commands]
+        await until(lambda: redis_fleet.device.running == 30)
+        own_redis.freeze()
+    redis_fleet.stack = kept
+    errors = await asyncio.gather(*offered, return_exceptions=True)
+    assert {type(error) for error in errors} == {ClientClosedError}
+    own_redis.thaw()
+    redis_fleet.device.gate = None
+    other = await redis_fleet.join()
+
+    await asyncio.gather(*(other.process(command) for command in commands))
+
+    assert len(redis_fleet.server.acknowledged) == 30
+
+
 async def test_connections_that_are_cut_cost_nothing(
     redis_fleet: Fleet, own_redis: RedisServer
 ) -> None:

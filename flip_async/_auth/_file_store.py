@@ -35,6 +35,7 @@ _OTHERS: Final = 0o077
 _WAIT_S: Final = 3.0
 """For the lock of the file: less than a call of a store may take."""
 _LARGEST: Final = 10_000_000
+_NO_FOLDER: Final = "its folder is not there"
 
 
 @attrs.frozen
@@ -138,16 +139,16 @@ class FileTokenStore:
             StorageError: The file cannot be written.
             ConfigurationError: Others can read it, or it is somebody else's.
         """
-        name, now_s = _name_of(key), self._clock.monotonic()
-        mine = _Lock(
-            check_text(owner, field="owner"), check_seconds(lease_s, field="lease_s"), now_s
-        )
+        name = _name_of(key)
+        owner, lease_s = check_text(owner, field="owner"), check_seconds(lease_s, field="lease_s")
 
         def take(content: _Content) -> bool:
+            # Not before the file is ours: whoever had it meanwhile would seem to be of the future.
+            now_s = self._clock.monotonic()
             lock = content.locks.get(name)
             if lock is not None and lock.owner != owner and lock.holds(now_s):
                 return False
-            content.locks[name] = mine
+            content.locks[name] = _Lock(owner, lease_s, now_s)
             return True
 
         return await self._do(lambda: self._change(take))
@@ -181,7 +182,7 @@ class FileTokenStore:
             except FlipError as error:
                 return error.again()
             except OSError as error:
-                return StorageError(f"{self._path}: {type(error).__name__}")
+                return StorageError(f"{self._path}: {_reason(error)}")
 
         outcome = await in_thread(attempt, name="token file")
         if isinstance(outcome, FlipError):
@@ -192,17 +193,23 @@ class FileTokenStore:
         from filelock import FileLock, Timeout
 
         path = Path(os.path.realpath(self._path))
+        if not path.parent.is_dir():  # filelock would make it, for others to read perhaps
+            raise StorageError(f"{self._path}: {_NO_FOLDER}")
         try:
             with FileLock(f"{path}.lock", timeout=_WAIT_S, mode=_MODE):
                 content = self._read()
                 before = _written(content)
                 result = change(content)
                 after = _written(content)
+                if len(after) > _LARGEST:  # it would be read as damaged
+                    raise StorageError(f"{self._path} is full: give some clients another file")
                 if after != before:
                     _replace(path, after)
                 return result
         except Timeout:
             raise StorageError(f"{self._path} is held by another process") from None
+        except NotImplementedError:
+            raise StorageError(f"{self._path}: its file system has no locks") from None
 
     def _read(self) -> _Content:
         try:
@@ -236,13 +243,19 @@ def _check_at_start(path: Path) -> None:
     except FileNotFoundError:
         if path.resolve().parent.is_dir():
             return
-        problem = "its folder is not there"
+        problem = _NO_FOLDER
     except OSError as error:
-        problem = type(error).__name__
+        problem = _reason(error)
+    except ValueError:  # half a surrogate pair, or a null byte
+        raise ConfigurationError("path has a character that no file's name can have") from None
     else:
         _check_mode(found, path)
         return
     raise ConfigurationError(f"{path}: {problem}")
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
 
 
 def _check_mode(found: os.stat_result, path: Path) -> None:
@@ -290,16 +303,20 @@ def _parsed(text: bytes) -> _Content | None:
             {str(name): _kept(**row) for name, row in document["tokens"].items()},
             {str(name): _lock(**row) for name, row in document["locks"].items()},
         )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
         return None
 
 
 def _kept(*, text: str, issued_at: float, expires_at: float, **_: object) -> _Kept:
-    return _Kept(str(text), _number(issued_at), _number(expires_at))
+    return _Kept(_encodable(text), _number(issued_at), _number(expires_at))
 
 
 def _lock(*, owner: str, lease_s: float, renewed_at_s: float, **_: object) -> _Lock:
     return _Lock(str(owner), _number(lease_s), _number(renewed_at_s))
+
+
+def _encodable(text: str) -> str:
+    return str(text).encode().decode()  # JSON may have half a surrogate pair in it
 
 
 def _number(value: float) -> float:

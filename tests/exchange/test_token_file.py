@@ -1,17 +1,22 @@
 """Tokens in a file: one sign-in for the programs of a machine [F12]."""
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from filelock import FileLock
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flip_async import ClientCredentialsAuth, FileTokenStore, Token
 from flip_async.emulator import Emulator
@@ -20,6 +25,7 @@ from tests.support import ManualClock
 from tests.support.processes import ROOT, Process
 
 KEY = '["https://oauth.flip.energy/token", "your_client_id", "read write"]'
+NAME = hashlib.sha256(KEY.encode()).hexdigest()
 WORKER = "tests.support.file_token_worker"
 
 
@@ -131,6 +137,10 @@ async def test_a_link_is_followed_and_stays(path: Path, clock: ManualClock) -> N
         b'{"format": 1, "tokens": {"a": {"text": 1, "issued_at": "x", "expires_at": 1}}, "locks": {}}',
         b'{"format": 1, "tokens": {}, "locks": {"a": {"owner": 1}}}',
         b"[" * 100_000,
+        b'{"format": 1, "tokens": {"a": {"text": "x", "issued_at": 1%0400d, "expires_at": 1}}, '
+        b'"locks": {}}' % 0,
+        b'{"format": 1, "tokens": {"a": {"text": "\\ud800", "issued_at": 1, "expires_at": 1}}, '
+        b'"locks": {}}',
     ],
 )
 async def test_a_damaged_file_is_written_anew_and_that_is_said_once(
@@ -149,6 +159,45 @@ async def test_a_damaged_file_is_written_anew_and_that_is_said_once(
 
     assert await store.load(KEY) == token(clock)
     assert caplog.text.count("is damaged") == 1
+
+
+_anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(alphabet=st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+_rows = st.dictionaries(
+    st.just(NAME) | st.text(max_size=3),
+    st.fixed_dictionaries(
+        {},
+        optional=dict.fromkeys(
+            ("text", "issued_at", "expires_at", "owner", "lease_s", "renewed_at_s"), _anything
+        ),
+    )
+    | _anything,
+    max_size=3,
+)
+_documents = st.fixed_dictionaries(
+    {}, optional={"format": st.just(1) | _anything, "tokens": _rows, "locks": _rows}
+)
+
+
+@given(content=st.binary() | (_documents | _anything).map(lambda one: json.dumps(one).encode()))
+def test_whatever_is_in_the_file_a_token_can_be_kept_in_it(content: bytes) -> None:
+    async def use(path: Path) -> None:
+        clock = ManualClock()
+        store = FileTokenStore(path, clock=clock)
+        await store.load(KEY)
+        await store.acquire(KEY, owner="a", lease_s=10)
+        await store.save(KEY, token(clock))
+        assert await store.load(KEY) == token(clock)
+        await store.release(KEY, owner="a")
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tokens.json"
+        path.touch(0o600)
+        path.write_bytes(content)
+        asyncio.run(use(path))
 
 
 async def test_what_a_newer_version_writes_beside_is_borne(
@@ -245,11 +294,33 @@ async def test_of_many_at_once_one_has_the_lock(path: Path, clock: ManualClock) 
     assert had.count(True) == 1
 
 
+async def test_who_waits_for_the_file_does_not_take_what_another_got_meanwhile(
+    store: FileTokenStore, path: Path, clock: ManualClock
+) -> None:
+    """The clock is read when the file is had: an earlier look would see a lock of the future."""
+    elsewhere = path.with_name("elsewhere.json")
+    with FileLock(f"{path}.lock"):
+        waiting = asyncio.ensure_future(store.acquire(KEY, owner="a", lease_s=10))
+        await asyncio.sleep(0)
+        clock.move(1)
+        await FileTokenStore(elsewhere, clock=clock).acquire(KEY, owner="b", lease_s=10)
+        elsewhere.replace(path)
+
+    assert not await waiting
+
+
+async def test_of_many_at_once_one_has_the_lock_by_real_clocks(path: Path) -> None:
+    for n in range(25):
+        stores = [FileTokenStore(path) for _ in range(8)]
+        had = await asyncio.gather(
+            *(one.acquire(f"{KEY}{n}", owner=str(m), lease_s=60) for m, one in enumerate(stores))
+        )
+        assert had.count(True) == 1
+
+
 async def test_a_file_that_another_process_holds_is_a_storage_error(
     store: FileTokenStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from filelock import FileLock
-
     monkeypatch.setattr("flip_async._auth._file_store._WAIT_S", 0.05)
     with FileLock(f"{path}.lock"), pytest.raises(StorageError, match="held by another process"):
         await store.acquire(KEY, owner="a", lease_s=10)
@@ -264,13 +335,63 @@ async def test_a_disk_that_is_full_is_a_storage_error_and_leaves_the_file_whole(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(StorageError, match="OSError") as caught:
+    with pytest.raises(StorageError, match="No space left on device") as caught:
         await store.save(KEY, token(clock, "at_new"))
     monkeypatch.undo()
 
     assert caught.value.__context__ is None
     assert await store.load(KEY) == token(clock)
     assert not path.with_name("tokens.json.new").exists()
+
+
+async def test_a_file_that_would_grow_too_large_is_kept_as_it_is(
+    store: FileTokenStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.save(KEY, token(clock))
+    monkeypatch.setattr("flip_async._auth._file_store._LARGEST", 1000)
+
+    with pytest.raises(StorageError, match="is full"):
+        await store.save(KEY + "2", token(clock, "at_" + "x" * 1000))
+
+    assert await store.load(KEY) == token(clock)
+
+
+async def test_what_a_killed_writer_left_is_in_nobodys_way(
+    store: FileTokenStore, path: Path, clock: ManualClock
+) -> None:
+    left = path.with_name("tokens.json.new")
+    left.write_text('{"format": 1, "tok')
+
+    await store.save(KEY, token(clock))
+
+    assert await store.load(KEY) == token(clock)
+    assert not left.exists()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_a_folder_that_is_gone_is_a_storage_error_and_not_made_anew(
+    path: Path, clock: ManualClock
+) -> None:
+    folder = path.parent / "folder"
+    folder.mkdir()
+    store = FileTokenStore(folder / "tokens.json", clock=clock)
+    folder.rmdir()
+
+    assert await store.load(KEY) is None
+    with pytest.raises(StorageError, match="folder is not there"):
+        await store.save(KEY, token(clock))
+    assert not folder.exists()
+
+
+async def test_a_file_system_without_locks_is_a_storage_error(
+    store: FileTokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def enter(_: FileLock) -> None:
+        raise NotImplementedError  # as its older versions do
+
+    monkeypatch.setattr("filelock.BaseFileLock.__enter__", enter)
+    with pytest.raises(StorageError, match="has no locks"):
+        await store.acquire(KEY, owner="a", lease_s=10)
 
 
 async def test_wherever_a_caller_is_cut_off_the_file_is_whole_and_free(
@@ -396,6 +517,12 @@ def test_arguments_are_checked(
         FileTokenStore(*arguments, **options)
 
     assert "no_key" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800"])
+def test_a_name_that_no_file_can_have_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no file's name"):
+        FileTokenStore(f"{tmp_path}/{name}")
 
 
 def test_it_shows_its_path_alone(store: FileTokenStore, path: Path) -> None:

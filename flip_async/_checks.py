@@ -212,8 +212,12 @@ def path_segment(value: object, field: str) -> str:
 
 def check_file_path(path: object) -> None:
     """Refuse what is no file's path."""
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-        refuse("path", "a str or an os.PathLike", path)
+    allowed = "a str or an os.PathLike"
+    if not isinstance(path, str | os.PathLike):
+        refuse("path", allowed, path)
+    text: object = os.fspath(path)
+    if not isinstance(text, str) or not text or "\0" in text:
+        refuse("path", f"{allowed} of a text that a file's name can be", text)
 
 
 def check_path(path: object) -> None:

@@ -54,14 +54,18 @@ class _Lock:
     renewed_at_s: float  # on the monotonic clock
 
     def holds(self, now_s: float) -> bool:
-        # Of the future: from before the machine was started anew, as its holder was.
-        return 0.0 <= now_s - self.renewed_at_s < self.lease_s
+        return now_s - self.renewed_at_s < self.lease_s
+
+    def no_later_than(self, now_s: float) -> "_Lock":
+        """One of the future is from before the machine was started anew, and counts from now."""
+        return attrs.evolve(self, renewed_at_s=min(self.renewed_at_s, now_s))
 
 
 @attrs.define
 class _Content:
     tokens: dict[str, _Kept] = attrs.field(factory=dict)
     locks: dict[str, _Lock] = attrs.field(factory=dict)
+    is_damaged: bool = False
 
 
 @final
@@ -147,6 +151,7 @@ class FileTokenStore:
             now_s = self._clock.monotonic()
             lock = content.locks.get(name)
             if lock is not None and lock.owner != owner and lock.holds(now_s):
+                content.locks[name] = lock.no_later_than(now_s)
                 return False
             content.locks[name] = _Lock(owner, lease_s, now_s)
             return True
@@ -203,7 +208,9 @@ class FileTokenStore:
                 after = _written(content)
                 if len(after) > _LARGEST:  # it would be read as damaged
                     raise StorageError(f"{self._path} is full: give some clients another file")
-                if after != before:
+                if content.is_damaged:
+                    _put_aside(path)
+                if after != before or content.is_damaged:
                     _replace(path, after)
                 return result
         except Timeout:
@@ -222,7 +229,7 @@ class FileTokenStore:
         content = _parsed(text)
         if content is None:
             self._writer.cannot_use(f"{self._path} is damaged, and is written anew")
-            return _Content()
+            return _Content(is_damaged=True)
         return content
 
 
@@ -288,8 +295,16 @@ def _replace(path: Path, text: bytes) -> None:
         raise
 
 
+def _put_aside(path: Path) -> None:
+    """Keep what is no file of ours: it may be one of the user's, whose name was mistaken."""
+    aside = path.with_name(f"{path.name}.damaged")
+    if path.stat().st_size and not aside.exists():
+        path.replace(aside)
+
+
 def _written(content: _Content) -> bytes:
     document = {"format": _FORMAT, **attrs.asdict(content)}
+    del document["is_damaged"]
     return json.dumps(document, indent=1, sort_keys=True).encode()
 
 

@@ -12,8 +12,10 @@ from tests.fleet import test_redis_inbox as inbox
 from tests.fleet import test_redis_outbox as outbox
 from tests.fleet import test_redis_tokens as tokens
 from tests.support.processes import ROOT, default_signals
+from tests.support.redis_server import RedisServer
 
 FOLDER = ROOT / "docs" / "examples" / "fleet"
+ACL = FOLDER / "users.acl"
 PRINTED = re.compile(r"```text\n(.*?)```", re.DOTALL)
 
 
@@ -22,11 +24,18 @@ def shape(text: str) -> list[str]:
     return [re.sub(r"\d+", "N", line) for line in text.splitlines()]
 
 
-def test_it_prints_what_its_readme_shows() -> None:
+@pytest.mark.parametrize("redis", ["of its own", "of the user in users.acl"])
+def test_it_prints_what_its_readme_shows(redis: str, redis_server: RedisServer) -> None:
+    variables = {"PYTHONPATH": str(ROOT)}
+    if redis != "of its own":
+        line = next(one for one in ACL.read_text().splitlines() if one.startswith("user flip "))
+        with redis_server.admin() as admin:
+            admin.execute_command("ACL", "SETUSER", *line.split()[1:])
+        variables["REDIS_URL"] = redis_server.url_of("flip")
     done = subprocess.run(
         [sys.executable, "run.py"],
         cwd=FOLDER, capture_output=True, text=True, check=False, timeout=250,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | variables,
         preexec_fn=default_signals,
     )  # fmt: skip
 
@@ -55,6 +64,6 @@ def test_the_documentation_lists_what_the_tests_are_run_with(
 
     assert row is not None
     assert {row[1], *re.findall(r"`([^`]+)`", row[2])} == set(least)
-    rules = set((FOLDER / "users.acl").read_text().split())
+    rules = set(ACL.read_text().split())
     assert {rule for rule in least if rule.startswith("+")} <= rules
     assert rules - {"user", "default"} <= set(page.split()) | {"off", "\n"}

@@ -35,6 +35,7 @@ from flip_async._checks import (
     check_async,
     check_callback,
     check_count,
+    check_file_path,
     check_flag,
     check_headers,
     check_number,
@@ -835,3 +836,17 @@ def test_a_query_arrives_as_it_was_meant(query: dict[str, Any]) -> None:
 @pytest.mark.parametrize("value", [Fraction(1, 3), Fraction(7)])
 def test_a_fraction_is_sent_as_a_number(value: Fraction) -> None:
     assert query_pairs({"q": value}) == [("q", str(float(value)))]
+
+
+class _Path:
+    def __init__(self, path: object) -> None:
+        self._path = path
+
+    def __fspath__(self) -> object:
+        return self._path
+
+
+@pytest.mark.parametrize("path", [None, 1, "", b"a", _Path(b"a"), _Path(""), "a\0b"])
+def test_what_no_file_can_be_called_is_refused(path: object) -> None:
+    with pytest.raises(InvalidArgumentError, match="path: is a str or an os.PathLike"):
+        check_file_path(path)

@@ -24,13 +24,15 @@ from flip_async.models import Command, CommandStatus, Site, TelemetryPoint
 from flip_async.redis import RedisCommandLedger, RedisInbox, RedisOutbox, RedisTokenStore
 from flip_async.telemetry import TelemetryUploader
 
-logging.basicConfig(level=logging.WARNING)
+logging.basicConfig(level=logging.WARNING, format="%(message)s")
+logger = logging.getLogger("fleet")
+logger.setLevel(logging.INFO)
 
 
 async def on_command(command: Command) -> None:
     """Here you would tell the inverter."""
     does = "schedule" if command.status == CommandStatus.OK else "forget"
-    print(does, command.id, "for", command.device_id, "in process", os.getpid(), flush=True)
+    logger.info("%s %s for %s in process %d", does, command.id, command.device_id, os.getpid())
 
 
 def make_tokens() -> RedisTokenStore:

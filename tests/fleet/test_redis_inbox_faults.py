@@ -290,8 +290,7 @@ async def test_a_failover_keeps_what_replicas_were_waited_for(own_redis: RedisSe
     await before.settle([b])
     await before.put(letter("d"))  # which the replica has, and all before it
     await before.claim(1)
-    with own_redis.admin() as admin:
-        admin.execute_command("WAIT", 1, 5000)
+    own_redis.until_in_step()
     own_redis.kill()
     replica.promote()
     after = await opened(replica.url)
@@ -316,8 +315,7 @@ async def test_a_client_that_follows_a_failover_goes_on(own_redis: RedisServer) 
     inbox = await opened(theirs)
     await inbox.put(letter("a"))
     entries = await inbox.claim(10)
-    with own_redis.admin() as admin:
-        admin.execute_command("WAIT", 1, 5000)
+    own_redis.until_in_step()
     own_redis.kill()
     with pytest.raises(errors.StorageError, match="cannot be reached"):
         await inbox.renew()

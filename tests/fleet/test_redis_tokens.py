@@ -444,8 +444,7 @@ async def test_a_replica_that_took_over_has_the_token(own_redis: RedisServer) ->
     replica = own_redis.copy()
     async with RedisTokenStore(own_redis.url) as before, RedisTokenStore(replica.url) as after:
         await before.save(KEY, token())
-        with own_redis.admin() as admin:
-            admin.wait(1, 2000)
+        own_redis.until_in_step()
         assert value_of(await after.load(KEY)) == "at_secret"  # a replica gives it too
         with pytest.raises(StorageError, match="read-only"):
             await after.acquire(KEY, owner="one", lease_s=10)

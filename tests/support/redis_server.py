@@ -42,6 +42,7 @@ class RedisServer:
         self._options = options
         self._folder = Path(tempfile.mkdtemp(prefix="flip-redis-"))
         self._process: subprocess.Popen[bytes] | None = None
+        self._copies: list[RedisServer] = []
         self.port = free_port()
 
     @property
@@ -96,7 +97,7 @@ class RedisServer:
         return self.url_of(name)
 
     def copy(self) -> "RedisServer":
-        """A replica, in step with it; `promote` makes it a master."""
+        """A replica, in step with it, and closed with it; `promote` makes it a master."""
         replica = RedisServer("--replicaof", f"127.0.0.1 {self.port}")
         replica.start()
         with replica.admin() as admin:
@@ -105,7 +106,17 @@ class RedisServer:
         with self.admin() as admin:
             while not admin.execute_command("WAIT", 1, 100):
                 time.sleep(0.02)
+        self._copies.append(replica)
         return replica
+
+    def until_in_step(self) -> None:
+        """Wait until the copies have all that it has."""
+        with self.admin() as admin:
+            offset = admin.info("replication")["master_repl_offset"]
+        for copy in self._copies:
+            with copy.admin() as admin:
+                while admin.info("replication")["slave_repl_offset"] < offset:
+                    time.sleep(0.01)
 
     def promote(self) -> None:
         with self.admin() as admin:
@@ -135,6 +146,8 @@ class RedisServer:
         self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
+        for copy in self._copies:
+            copy.close()
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 

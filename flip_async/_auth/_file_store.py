@@ -130,9 +130,9 @@ class FileTokenStore:
         def keep(content: _Content) -> None:
             text = self._writer.write(name, token).decode()
             content.tokens[name] = _Kept(text, token.issued_at, token.expires_at)
-            for other, kept in list(content.tokens.items()):
-                if kept.expires_at <= now:
-                    del content.tokens[other]
+            now_s = self._clock.monotonic()
+            content.tokens = {k: v for k, v in content.tokens.items() if v.expires_at > now}
+            content.locks = {k: v for k, v in content.locks.items() if v.holds(now_s)}
 
         await self._do(lambda: self._change(keep))
 

@@ -214,14 +214,18 @@ async def test_what_a_newer_version_writes_beside_is_borne(
     assert await store.load(KEY) == token(clock)
 
 
-async def test_expired_tokens_are_dropped(
+async def test_expired_tokens_and_locks_of_the_dead_are_dropped(
     store: FileTokenStore, path: Path, clock: ManualClock
 ) -> None:
     await store.save(KEY, token(clock))
+    await store.acquire(KEY, owner="dead", lease_s=10)
     clock.move(100)
+    await store.acquire(KEY + "2", owner="alive", lease_s=10)
     await store.save(KEY + "2", token(clock))
 
-    assert len(json.loads(path.read_text())["tokens"]) == 1
+    document = json.loads(path.read_text())
+    assert len(document["tokens"]) == 1
+    assert [lock["owner"] for lock in document["locks"].values()] == ["alive"]
 
 
 async def test_a_clock_that_is_set_back_prolongs_no_life(

@@ -1,4 +1,4 @@
-"""Processes that poll one Flip, and one of them is killed [F7]."""
+"""Processes that poll one Flip, and one of them is killed, or hangs [F7]."""
 
 import asyncio
 import os
@@ -7,15 +7,22 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import pytest
+
 from flip_async.emulator import Emulator
 from tests.support.processes import Process
 from tests.support.redis_server import RedisServer
 from tests.system.test_fastapi import enrolled
 
 
-async def test_commands_of_a_killed_process_are_handled_and_no_other_one_twice(
-    redis_server: RedisServer, socket_emulator: Emulator, tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+async def test_commands_of_a_process_that_is_gone_are_handled_and_no_other_one_twice(
+    redis_server: RedisServer,
+    socket_emulator: Emulator,
+    tmp_path: Path,
+    number: signal.Signals,
 ) -> None:
+    """One that hung for longer than its lease wakes up, and goes by what the others have done."""
     handled = tmp_path / "handled"
     handled.touch()
     variables = socket_emulator.variables() | {
@@ -33,7 +40,7 @@ async def test_commands_of_a_killed_process_are_handled_and_no_other_one_twice(
         while len(lines := lines_of(handled)) < 6:
             await asyncio.sleep(0.01)
         victim = lines[-1][0]
-        os.kill(int(victim), signal.SIGKILL)
+        os.kill(int(victim), number)
         while {command["device_status"] for command in socket_emulator.commands} != {"OK"}:
             await asyncio.sleep(0.02)
 
@@ -43,7 +50,13 @@ async def test_commands_of_a_killed_process_are_handled_and_no_other_one_twice(
         twice = {command_id for command_id, count in times.items() if count > 1}
         assert twice <= {command_id for pid, command_id in lines if pid == victim}
         assert max(times.values()) <= 2
-        assert {await worker.end(signal.SIGTERM) for worker in workers} == {-9, 143}
+        if number is signal.SIGSTOP:
+            os.kill(int(victim), signal.SIGCONT)
+        codes = {await worker.end(signal.SIGTERM) for worker in workers}
+        assert codes == ({-9, 143} if number is signal.SIGKILL else {143})
+        if number is signal.SIGSTOP:
+            # It may have been in the middle of telling Flip of the four that it works on at once.
+            assert 24 <= socket_emulator.count("PATCH", "/v1/command/{id}") <= 28
 
 
 def lines_of(handled: Path) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ class SecretFile:
         path: What it holds, which may be the secret itself by mistake.
 
     Attributes:
-        identity: Tells its first credential from others, and tells nobody what it is.
+        first: What was in it at the start.
 
     Raises:
         ConfigurationError: The file cannot be read, or holds no text.
@@ -32,19 +32,19 @@ class SecretFile:
     def __init__(self, variable: str, path: Secret) -> None:
         self.variable: Final = variable
         self._path: Final = path
-        self.identity: Final = digest(self.at_start())
+        self.first: Final = self._at_start()
+
+    @property
+    def identity(self) -> str:
+        """Tells its first credential from others, and tells nobody what it is."""
+        return digest(self.first)
 
     @property
     def field(self) -> str:
         """What to call it in an error."""
         return f"{self.variable} ({_shown(self._path)})"
 
-    def at_start(self) -> Secret:
-        """What is in it, as whoever makes a client finds out: once, and it is small.
-
-        Raises:
-            ConfigurationError: It is no file, cannot be read, or holds no text.
-        """
+    def _at_start(self) -> Secret:
         # A pipe would hold whoever makes a client for ever; later a thread reads.
         if _is_something_else(self._path):
             raise ConfigurationError(f"{self.field}: it is no file")

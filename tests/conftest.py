@@ -47,7 +47,7 @@ def _no_blocking_call() -> Iterator[BlockBuster]:
         # A mounted credential is read when a client is made, and by a thread from then on.
         for name in ("io.BufferedReader.read", "os.stat"):
             read = blockbuster.functions[name]
-            read.can_block_in("flip_async/_secret_file.py", "at_start")
+            read.can_block_in("flip_async/_secret_file.py", "_at_start")
         # One look at a disk when a store is made; its package is imported then too.
         for name in ("os.stat", "os.readlink", "os.getcwd", "os.path.abspath"):
             look = blockbuster.functions[name]

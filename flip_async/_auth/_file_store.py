@@ -6,7 +6,6 @@ for a token request, stands in the file: so it ends with its lease where its hol
 hangs. It counts on the monotonic clock, which all processes of a machine share.
 """
 
-import hashlib
 import importlib
 import json
 import math
@@ -20,7 +19,7 @@ from typing import Final, TypeVar, final
 import attrs
 
 from flip_async._aio._tasks import in_thread
-from flip_async._auth._sealing import EncryptionKey, TokenWriter, conceal_keys
+from flip_async._auth._sealing import EncryptionKey, TokenWriter, conceal_keys, name_of
 from flip_async._auth._token import Token
 from flip_async._checks import check_clock, check_file_path, check_seconds, check_text
 from flip_async._clock import Clock, SystemClock
@@ -110,7 +109,7 @@ class FileTokenStore:
             StorageError: The file cannot be read.
             ConfigurationError: Others can read it, or it is somebody else's.
         """
-        name = _name_of(key)
+        name = name_of(key)
         kept = (await self._do(self._read)).tokens.get(name)
         if kept is None:
             return None
@@ -125,7 +124,7 @@ class FileTokenStore:
             StorageError: The file cannot be written.
             ConfigurationError: Others can read it, or it is somebody else's.
         """
-        name, now = _name_of(key), self._clock.wall()
+        name, now = name_of(key), self._clock.wall()
 
         def keep(content: _Content) -> None:
             text = self._writer.write(name, token).decode()
@@ -143,7 +142,7 @@ class FileTokenStore:
             StorageError: The file cannot be written.
             ConfigurationError: Others can read it, or it is somebody else's.
         """
-        name = _name_of(key)
+        name = name_of(key)
         owner, lease_s = check_text(owner, field="owner"), check_seconds(lease_s, field="lease_s")
 
         def take(content: _Content) -> bool:
@@ -165,7 +164,7 @@ class FileTokenStore:
             StorageError: The file cannot be written.
             ConfigurationError: Others can read it, or it is somebody else's.
         """
-        name = _name_of(key)
+        name = name_of(key)
 
         def give(content: _Content) -> None:
             lock = content.locks.get(name)
@@ -338,8 +337,3 @@ def _number(value: float) -> float:
     if isinstance(value, bool) or not math.isfinite(value):
         raise ValueError
     return float(value)
-
-
-def _name_of(key: str) -> str:
-    """Nothing of a client, a scope or a site can be read in it."""
-    return hashlib.sha256(check_text(key, field="key").encode()).hexdigest()

@@ -1,12 +1,13 @@
 """How a token is written down where others may look: as JSON, encrypted where there are keys."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from flip_async._auth._token import Token
-from flip_async._checks import refuse
+from flip_async._checks import check_text, refuse
 from flip_async._secret import Secret
 from flip_async.errors import ConfigurationError, FlipError, InvalidArgumentError
 
@@ -161,6 +162,10 @@ def _refuse_without_cryptography(extra: str) -> NoReturn:
     ) from None
 
 
-def age_s(token: Token, wall_now_s: float) -> float:
-    """How long a token has lived, by the clock of whoever had it issued."""
-    return max(0.0, wall_now_s - token.issued_at)
+def name_of(key: str) -> str:
+    """The place of a key's token; nothing of a client, a scope or a site can be read in it [F3].
+
+    Raises:
+        InvalidArgumentError: The key is no text.
+    """
+    return hashlib.sha256(check_text(key, field="key").encode()).hexdigest()

@@ -128,7 +128,7 @@ def _check_files(found: Credentials) -> None:
     """Tell at the start what cannot work; the first request reads its file again."""
     for credential, clean in ((found.api_key, clean_bearer), (found.client_secret, clean_secret)):
         if isinstance(credential, SecretFile):
-            clean(credential.at_start(), field=credential.field)
+            clean(credential.first, field=credential.field)
 
 
 def _check_kinds(found: Credentials, names: Mapping[str, str]) -> None:

@@ -110,7 +110,7 @@ class Claims:
             record = Record.of(entry)
             decision = decide(record, command, entry.holder)
             if decision.step is Step.LEAVE:
-                await self._leave(command, entry)
+                await self._leave(command, entry, record)
                 return Taken(Step.LEAVE)
             holds = decision.step is Step.TAKE
             written = decision.record
@@ -121,9 +121,8 @@ class Claims:
                 self._await(command.id, entry.revision + (written is not None))
             return Taken(decision.step, None if written is None else written.outcome)
 
-    async def _leave(self, command: Command, entry: LedgerEntry) -> None:
+    async def _leave(self, command: Command, entry: LedgerEntry, record: Record | None) -> None:
         """Have it no more in hand: it was overtaken by a version that another was offered."""
-        record = Record.of(entry)
         if entry.holder is Holder.US and record is not None:
             await self._write(command, entry, record, holds=False)
         self._held.pop(command.id, None)

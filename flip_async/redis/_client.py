@@ -29,6 +29,7 @@ from redis.backoff import NoBackoff
 from flip_async._aio._per_loop import PerLoop
 from flip_async._aio._tasks import attached, detached, running_loop
 from flip_async._checks import check_text, refuse
+from flip_async._environment import is_loopback
 from flip_async.errors import ConfigurationError, FlipError, InvalidArgumentError, StorageError
 
 logger: Final = logging.getLogger("flip_async.redis")
@@ -439,8 +440,7 @@ def _from_url(url: str, name: str) -> tuple[Callable[[], Redis], str, bool]:
     parts = urlsplit(url)
     host = parts.hostname or "localhost"
     where = "Redis at a Unix socket" if parts.scheme == "unix" else f"Redis at {host}"
-    is_loopback = host in ("localhost", "::1") or host.startswith("127.")
-    return make, where, parts.scheme in ("unix", "rediss") or is_loopback
+    return make, where, parts.scheme in ("unix", "rediss") or is_loopback(host)
 
 
 def _problem_of(url: str, make: Callable[[], Redis]) -> str | None:

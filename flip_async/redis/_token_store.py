@@ -1,6 +1,5 @@
 """Tokens that all processes of a fleet share."""
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Self, final
 
 import attrs
 
-from flip_async._auth._sealing import EncryptionKey, TokenWriter, age_s, conceal_keys
+from flip_async._auth._sealing import EncryptionKey, TokenWriter, conceal_keys, name_of
 from flip_async._auth._store import state_of
 from flip_async._auth._token import Token
 from flip_async._checks import check_clock, check_seconds, check_text
@@ -112,7 +111,7 @@ class RedisTokenStore:
         Raises:
             StorageError: Redis cannot be asked.
         """
-        name = _name_of(key)
+        name = name_of(key)
         answer = await self._client.run(_LOAD, [self._token(name)])
         if answer is None:
             return None
@@ -130,9 +129,9 @@ class RedisTokenStore:
         Raises:
             StorageError: Redis cannot be asked, or is full.
         """
-        name = _name_of(key)
+        name = name_of(key)
         lifetime_s = check_seconds(token.lifetime_s, field="lifetime_s")
-        lived_s = age_s(token, self._clock.wall())
+        lived_s = max(0.0, self._clock.wall() - token.issued_at)
         lived_ms, left_ms = int(lived_s * 1000), int((lifetime_s - lived_s) * 1000)
         if left_ms > 0:
             await self._client.run(
@@ -151,7 +150,7 @@ class RedisTokenStore:
         """
         lease_ms = max(1, int(check_seconds(lease_s, field="lease_s") * 1000))
         owner = check_text(owner, field="owner")
-        answer = await self._client.run(_ACQUIRE, [self._lock(_name_of(key))], [owner, lease_ms])
+        answer = await self._client.run(_ACQUIRE, [self._lock(name_of(key))], [owner, lease_ms])
         return bool(answer)
 
     async def release(self, key: str, *, owner: str) -> None:
@@ -161,7 +160,7 @@ class RedisTokenStore:
             StorageError: Redis cannot be asked.
         """
         owner = check_text(owner, field="owner")
-        await self._client.run(_RELEASE, [self._lock(_name_of(key))], [owner])
+        await self._client.run(_RELEASE, [self._lock(name_of(key))], [owner])
 
     def _token(self, name: str) -> Key:
         return self._client.key(f"token:{name}", "token")
@@ -187,8 +186,3 @@ class RedisTokenStore:
     def __repr__(self) -> str:
         client = vars(self).get("_client")  # it may be half made
         return f"<RedisTokenStore {client.where}>" if client else "<RedisTokenStore half made>"
-
-
-def _name_of(key: str) -> str:
-    """Nothing of a client, a scope or a site can be read in it [F3]."""
-    return hashlib.sha256(check_text(key, field="key").encode()).hexdigest()

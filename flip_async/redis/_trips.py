@@ -52,8 +52,7 @@ class SharedTrips(Generic[I, R]):
         passenger: _Passenger[I, R] = _Passenger(item, weight, running_loop().create_future())
         self._line.append(passenger)
         if self._driver is None:
-            self._driver = detached(self._drive())
-            self._driver.add_done_callback(self._stopped)
+            self._start()
         outcome = await passenger.arrived
         if isinstance(outcome, FlipError):
             raise outcome
@@ -64,11 +63,14 @@ class SharedTrips(Generic[I, R]):
         while self._driver is not None:
             await asyncio.wait({self._driver})
 
-    def _stopped(self, driver: "asyncio.Task[None]") -> None:
+    def _start(self) -> None:
+        self._driver = detached(self._drive())
+        self._driver.add_done_callback(self._stopped)
+
+    def _stopped(self, _: "asyncio.Task[None]") -> None:
         self._driver = None
         if self._line:  # it was cancelled by foreign code, perhaps: those who wait are not
-            self._driver = detached(self._drive())
-            self._driver.add_done_callback(self._stopped)
+            self._start()
 
     async def _drive(self) -> None:
         while passengers := self._board():

@@ -55,7 +55,7 @@ class MountedKeys:
         self._clock: Final = clock
         self._reading: asyncio.Task[None] | None = None
         self._rests_until_s = 0.0
-        self.now = self._keys_in(file.at_start())
+        self.now = self._keys_in(file.first)
 
     def _keys_in(self, secret: object) -> SigningKeys:
         return SigningKeys.of(cast("SigningKeys", secret), self._file.field)

@@ -2,11 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
-import anyio
 import msgspec
 import pytest
 
@@ -21,7 +20,7 @@ from flip_async.redis import RedisCommandLedger
 from tests.exchange.test_command_processor import CommandFlip, Device
 from tests.support import START, ManualClock
 from tests.support.redis_server import RedisServer
-from tests.support.sweeps import How
+from tests.support.sweeps import How, cut_off
 
 LEASE_S = 0.6
 
@@ -375,22 +374,3 @@ async def test_wherever_a_processor_is_cut_off_another_one_sees_the_command_thro
             await (await fleet.join()).process(command)
         assert set(fleet.device.handled) == {(command.id, "OK")}
         assert fleet.server.rows[command.id]["device_status"] == "OK"
-
-
-async def cut_off(job: Callable[[], Awaitable[None]], how: How, turns: int) -> None:
-    scope = anyio.CancelScope()
-
-    async def run() -> None:
-        with scope:
-            await job()
-
-    task = asyncio.ensure_future(run())
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    if how is How.NATIVE:
-        task.cancel()
-    else:
-        scope.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.result()

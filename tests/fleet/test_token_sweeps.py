@@ -1,15 +1,12 @@
 """Whoever waits for the fleet's token is cut off, at every turn [B12]."""
 
-import asyncio
-
-import anyio
 import pytest
 
 from flip_async import ClientCredentialsAuth
 from flip_async.emulator import Emulator
 from flip_async.redis import RedisTokenStore
 from tests.support.redis_server import RedisServer
-from tests.support.sweeps import How
+from tests.support.sweeps import How, cut_off
 
 TURNS = range(0, 60, 2)
 
@@ -28,7 +25,7 @@ async def test_wherever_a_caller_is_cut_off_the_next_one_has_a_token_at_once(
             RedisTokenStore(redis_server.url) as two,
         ):
             async with auth_of(socket_emulator, one) as auth:
-                await cut_off(auth, how, turn)
+                await cut_off(auth.token, how, turn)
             async with auth_of(socket_emulator, two) as another:
                 await another.token()
             with redis_server.admin() as admin:
@@ -45,19 +42,3 @@ def auth_of(flip_local: Emulator, store: RedisTokenStore) -> ClientCredentialsAu
         token_url=f"{flip_local.oauth_url}/token",
         token_store=store,
     )
-
-
-async def cut_off(auth: ClientCredentialsAuth, how: How, turns: int) -> None:
-    scope = anyio.CancelScope()
-
-    async def ask() -> None:
-        with scope:
-            await auth.token()
-
-    task = asyncio.ensure_future(ask())
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    task.cancel() if how is How.NATIVE else scope.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.result()

@@ -254,6 +254,26 @@ def _our_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("flip_async")]
 
 
+async def cut_off(job: Callable[[], Awaitable[object]], how: How, turns: int) -> None:
+    """Cancel a job after so many turns, and wait for its end; what it raises comes out."""
+    scope = anyio.CancelScope()
+
+    async def run() -> None:
+        with scope:
+            await job()
+
+    task = asyncio.ensure_future(run())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if how is How.NATIVE:
+        task.cancel()
+    else:
+        scope.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()
+
+
 async def becomes(is_so: Callable[[], bool]) -> bool:
     """Let everybody run until something is so; whether it came to that."""
     for _ in range(200):

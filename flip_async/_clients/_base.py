@@ -35,6 +35,7 @@ from flip_async._http._retry import OnRetry, Retries, RetryBudget
 from flip_async._http._runtime import Outlet, Runtime
 from flip_async._http._session import Session, with_answer
 from flip_async._options import CallOptions, QueryValue, Settings, TimeoutTypes, as_timeout
+from flip_async._transport._engines import refuse_unsafe
 from flip_async._transport._pool import ConnectionPool
 from flip_async._transport._reading import LARGEST_ANSWER
 from flip_async._transport._roads import through_client, through_transport
@@ -309,6 +310,7 @@ def _check_parts(
 ) -> None:
     check_kind_or_none(http_client, httpx.AsyncClient, field="http_client")
     check_kind_or_none(transport, httpx.AsyncBaseTransport, field="transport")
+    refuse_unsafe(http_client, transport)
     check_kind_or_none(retries, Retries, field="retries")
     check_callback(on_retry, field="on_retry")
     check_clock(clock)

@@ -112,16 +112,16 @@ def proxy_for(url: httpx.URL) -> httpx.Proxy | None:
     text = proxies.get(kind)
     if not text:
         return None
-    proxy = _proxy_of(text if "://" in text else f"http://{text}")
+    proxy = parse_proxy(text if "://" in text else f"http://{text}")
     if isinstance(proxy, str):
         raise ConfigurationError(f"{_variable_named(kind)} cannot be used as a proxy: {proxy}")
     return proxy
 
 
-def _proxy_of(text: str) -> httpx.Proxy | str:
+def parse_proxy(given: str | httpx.Proxy) -> httpx.Proxy | str:
     """A proxy, or why it is none."""
     try:
-        proxy = httpx.Proxy(text)
+        proxy = given if isinstance(given, httpx.Proxy) else httpx.Proxy(given)
     except (ValueError, httpx.InvalidURL):
         return "it is no http://, https:// or socks5:// URL"
     if not proxy.url.host or not 0 < (proxy.url.port or 1) <= 65535:

@@ -1,75 +1,79 @@
-"""A small GET through the SDK beside the same call written by hand with httpx."""
+"""A small typed GET over a loopback socket ÷ the same by hand with httpx at one caller, in CPU.
+
+Blocks take turns in one process; the server is a process of its own. httpx at many callers has
+two modes and is no measure, so that every figure is compared with one caller of httpx.
+"""
 
 import asyncio
-from datetime import UTC, datetime
+import gc
+import statistics
+import time
+from collections.abc import Awaitable, Callable
 
 import httpx
 
-from flip_async import PRODUCTION, FlipClient
-from flip_async.models import TelemetryPoint
-from tests.benchmarks._compare import compare, show
+from flip_async import ApiKeyAuth, Environment, FlipClient
+from tests.benchmarks._server import serving
 
 KEY = "fl_your_api_key"
-SITE = {
-    "id": "hh-1042",
-    "email": "mara@example.org",
-    "state_code": "CA",
-    "city": "Fresno",
-    "created_at": "2025-06-19T22:41:07Z",
-    "updated_at": "2025-06-19T22:41:07Z",
-}
+CALLS, BLOCKS = 400, 15
 
 
-def answer(request: httpx.Request) -> httpx.Response:
-    if request.method == "POST":
-        return httpx.Response(200, content=b'[{"status":"OK"}]')
-    return httpx.Response(200, json=SITE)
+async def block(call: Callable[[], Awaitable[object]], callers: int) -> float:
+    left = iter(range(CALLS))
+
+    async def caller() -> None:
+        for _ in left:
+            await call()
+
+    gc.collect()
+    began = time.process_time()
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    return (time.process_time() - began) / CALLS * 1e6
 
 
-async def main() -> None:
-    transport = httpx.MockTransport(answer)
-    now = datetime(2025, 1, 1, tzinfo=UTC)
-    point = TelemetryPoint(device_id="d", start_time=now, duration_s=300, home_last_power_w=5)
-    by_hand = httpx.AsyncClient(
-        transport=transport,
-        base_url="https://api.flip.energy",
-        headers={"Authorization": f"Bearer {KEY}"},
-    )
-    flip = FlipClient(environment=PRODUCTION, api_key=KEY, transport=transport)
-    site = flip.site("hh-1042")
+async def measure(url: str) -> None:
+    environment = Environment(name="bench", api_url=url, oauth_url=url)
+    auth = ApiKeyAuth(KEY, origins=[url])
+    async with (
+        httpx.AsyncClient(base_url=url, auth=auth) as by_hand,
+        FlipClient(environment=environment, api_key=KEY) as flip,
+    ):
 
-    async def get_by_hand() -> object:
-        response = await by_hand.get("/v1/site/hh-1042")
-        response.raise_for_status()
-        return response.json()
+        async def httpx_call() -> object:
+            return (await by_hand.get("/v1/commands")).json()
 
-    async def post_by_hand() -> object:
-        body = {
-            "telemetry": [
-                {
-                    "device_id": "d",
-                    "start_time": now.isoformat(),
-                    "duration_s": 300,
-                    "home_last_power_w": 5,
-                }
-            ]
+        async def typed() -> object:
+            return await flip.commands.list()
+
+        async def untyped() -> object:
+            return await flip.request("GET", "/v1/commands")
+
+        ways = {
+            "httpx by hand, 1 caller": (httpx_call, 1),
+            "typed, 1 caller": (typed, 1),
+            "flip.request, 1 caller": (untyped, 1),
+            "typed, 10 callers": (typed, 10),
+            "typed, 100 callers": (typed, 100),
+            "typed, 500 callers": (typed, 500),
         }
-        response = await by_hand.post("/v1/telemetry/BATTERY", json=body)
-        response.raise_for_status()
-        return response.json()
+        took: dict[str, list[float]] = {name: [] for name in ways}
+        for number in range(BLOCKS + 1):
+            for name, (call, callers) in ways.items():
+                cpu = await block(call, callers)
+                if number:  # the first is for warming up
+                    took[name].append(cpu)
+    base = statistics.median(took["httpx by hand, 1 caller"])
+    print("\nA small GET over a socket")
+    for name, values in took.items():
+        value = statistics.median(values)
+        print(f"  {name:<28} {value:8.0f} µs CPU  {value / base:5.2f}")
 
-    async with by_hand, flip:
-        get = {
-            "httpx by hand: get, raise_for_status, json": get_by_hand,
-            "flip_async: site.get, typed": lambda: site.get(token="client"),
-        }
-        show("GET one site", await compare(get, calls=400), base=next(iter(get)))
-        post = {
-            "httpx by hand: post, raise_for_status, json": post_by_hand,
-            "flip_async: telemetry.send, checked and typed": lambda: flip.telemetry.send([point]),
-        }
-        show("POST one point", await compare(post, calls=400), base=next(iter(post)))
+
+def main() -> None:
+    with serving() as url:
+        asyncio.run(measure(url))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -113,10 +113,9 @@ def fleet(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Figures, never limits: ratios from one run."""
-    install(session, "test")
-    for path in sorted(Path("tests/benchmarks").glob("bench_*.py")):
-        session.run("python", "-m", f"tests.benchmarks.{path.stem}")
+    """Figures, never limits: ratios from one run; `-- --json FILE` keeps them, names choose."""
+    install(session, "test", "bench")
+    session.run("python", "-m", "tests.benchmarks", *session.posargs)
 
 
 @nox.session

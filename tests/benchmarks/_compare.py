@@ -2,9 +2,12 @@
 
 import asyncio
 import gc
+import json
+import os
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 
 
 async def compare(
@@ -27,7 +30,26 @@ async def compare(
     return {name: statistics.median(values) for name, values in took.items()}
 
 
-def show(title: str, medians: Mapping[str, float], *, base: str) -> None:
+def show(title: str, medians: Mapping[str, float], *, base: str, unit: str = "µs") -> None:
+    """Print a table, each line with its ratio to one of them."""
     print(f"\n{title}")
     for name, value in medians.items():
-        print(f"  {name:<46} {value:9.2f} µs  {value / medians[base]:6.2f}")
+        print(f"  {name:<46} {value:9.2f} {unit}  {value / medians[base]:6.2f}")
+    record(title, unit, medians, base=base)
+
+
+def tell(title: str, values: Mapping[str, float], *, unit: str) -> None:
+    """Print figures that are compared with nothing."""
+    print(f"\n{title}")
+    for name, value in values.items():
+        print(f"  {name:<46} {value:9.2f} {unit}")
+    record(title, unit, values)
+
+
+def record(title: str, unit: str, values: Mapping[str, float], *, base: str | None = None) -> None:
+    """Keep a table as a line of JSON, where somebody collects them."""
+    target = os.environ.get("BENCH_FIGURES")
+    if target:
+        table = {"title": title, "unit": unit, "base": base, "values": dict(values)}
+        with Path(target).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(table, ensure_ascii=False) + "\n")

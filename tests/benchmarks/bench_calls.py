@@ -1,78 +1,217 @@
-"""A small typed GET over a loopback socket ÷ the same by hand with httpx at one caller, in CPU.
+"""A small call over a loopback socket ÷ a GET by hand with httpx at one caller.
 
 Blocks take turns in one process; the server is a process of its own. httpx at many callers has
 two modes and is no measure, so that every figure is compared with one caller of httpx.
 """
 
 import asyncio
+import contextlib
 import gc
 import statistics
+import sys
 import time
 from collections.abc import Awaitable, Callable
+from unittest import mock
 
+import aiohttp
+import attrs
 import httpx
+import httpx2
+from authlib.integrations.httpx_client import AsyncOAuth2Client
+from flip_async.httpx2 import Httpx2Transport
 
 from flip_async import ApiKeyAuth, Environment, FlipClient
+from flip_async.aiohttp import AiohttpTransport
+from tests.benchmarks._compare import show, tell
 from tests.benchmarks._server import serving
 
 KEY = "fl_your_api_key"
-CALLS, BLOCKS = 400, 15
+PATH = "/v1/commands"
+CALLERS = (1, 10, 100, 500)
+BASE = "httpx by hand, 1"
+TAKES_S = 0.02
+
+Call = Callable[[], Awaitable[object]]
 
 
-async def block(call: Callable[[], Awaitable[object]], callers: int) -> float:
-    left = iter(range(CALLS))
+@attrs.frozen
+class Block:
+    """What a number of calls came to: CPU for each in µs, and how long each took in ms."""
+
+    cpu_us: float
+    delays_ms: list[float]
+
+
+async def block(call: Call, callers: int, calls: int) -> Block:
+    left = iter(range(calls))
+    delays: list[float] = []
 
     async def caller() -> None:
         for _ in left:
+            began = time.perf_counter()
             await call()
+            delays.append((time.perf_counter() - began) * 1e3)
 
     gc.collect()
     began = time.process_time()
     await asyncio.gather(*(caller() for _ in range(callers)))
-    return (time.process_time() - began) / CALLS * 1e6
+    return Block((time.process_time() - began) / calls * 1e6, sorted(delays))
 
 
-async def measure(url: str) -> None:
-    environment = Environment(name="bench", api_url=url, oauth_url=url)
-    auth = ApiKeyAuth(KEY, origins=[url])
-    async with (
-        httpx.AsyncClient(base_url=url, auth=auth) as by_hand,
-        FlipClient(environment=environment, api_key=KEY) as flip,
-    ):
+class Ways:
+    """Clients of all kinds, for one server."""
 
-        async def httpx_call() -> object:
-            return (await by_hand.get("/v1/commands")).json()
+    def __init__(self, url: str, stack: contextlib.AsyncExitStack) -> None:
+        self._url = url
+        self._here = Environment(name="bench", api_url=url, oauth_url=url)
+        self._stack = stack
 
-        async def typed() -> object:
-            return await flip.commands.list()
+    async def flip(self, *, traced: bool = False, **options: object) -> FlipClient:
+        # OpenTelemetry's API is installed here, and looked for when a client is made.
+        nobody = contextlib.nullcontext() if traced else _no_opentelemetry()
+        with nobody:
+            flip = FlipClient(environment=self._here, api_key=KEY, **options)  # type: ignore[arg-type]
+        return await self._stack.enter_async_context(flip)
 
-        async def untyped() -> object:
-            return await flip.request("GET", "/v1/commands")
+    async def by_hand(self) -> Call:
+        auth = ApiKeyAuth(KEY, origins=[self._url])
+        http = httpx.AsyncClient(
+            base_url=self._url, auth=auth, timeout=60, limits=httpx.Limits(max_connections=100)
+        )
+        await self._stack.enter_async_context(http)
 
-        ways = {
-            "httpx by hand, 1 caller": (httpx_call, 1),
-            "typed, 1 caller": (typed, 1),
-            "flip.request, 1 caller": (untyped, 1),
-            "typed, 10 callers": (typed, 10),
-            "typed, 100 callers": (typed, 100),
-            "typed, 500 callers": (typed, 500),
-        }
+        async def call() -> object:
+            return (await http.get(PATH)).json()
+
+        return call
+
+    async def by_httpx2(self) -> Call:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        http = httpx2.AsyncClient(base_url=self._url, headers=headers, timeout=60)
+        await self._stack.enter_async_context(http)
+
+        async def call() -> object:
+            return (await http.get(PATH)).json()
+
+        return call
+
+    async def by_authlib(self) -> Call:
+        token = {"access_token": "opaque", "token_type": "Bearer", "expires_in": 3600}
+        http = AsyncOAuth2Client("id", "secret", token=token, timeout=60)
+        await self._stack.enter_async_context(http)
+
+        async def call() -> object:
+            return (await http.get(self._url + PATH)).json()
+
+        return call
+
+    async def by_aiohttp(self) -> Call:
+        http = aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"})
+        await self._stack.enter_async_context(http)
+
+        async def call() -> object:
+            async with http.get(self._url + PATH) as answer:
+                return await answer.json()
+
+        return call
+
+
+@contextlib.contextmanager
+def _no_opentelemetry() -> "contextlib.AbstractContextManager[None]":
+    with mock.patch("flip_async._http._runtime.make_tracing", return_value=None):
+        yield
+
+
+def typed(flip: FlipClient) -> Call:
+    async def call() -> object:
+        return await flip.commands.list()
+
+    return call
+
+
+def patch(flip: FlipClient) -> Call:
+    return lambda: flip.commands.update_status("c1", "OK")
+
+
+def untyped(flip: FlipClient) -> Call:
+    return lambda: flip.request("GET", PATH)
+
+
+async def ways_of(url: str, stack: contextlib.AsyncExitStack) -> dict[str, tuple[Call, int]]:
+    """Each way of calling, with its number of callers."""
+    ways = Ways(url, stack)
+    plain, traced = await ways.flip(), await ways.flip(traced=True)
+    over_aiohttp = await ways.flip(transport=AiohttpTransport())
+    over_httpx2 = await ways.flip(transport=Httpx2Transport())
+    user_http = await stack.enter_async_context(httpx2.AsyncClient(timeout=60))
+    through_httpx2 = await ways.flip(http_client=user_http)
+    found: dict[str, tuple[Call, int]] = {BASE: (await ways.by_hand(), 1)}
+
+    def add(name: str, call: Call, callers: tuple[int, ...] = CALLERS) -> None:
+        found.update({f"{name}, {number}": (call, number) for number in callers})
+
+    add("typed", typed(plain))
+    add("typed, with OpenTelemetry's API", typed(traced), (1, 100))
+    add("flip.request", untyped(plain), (1, 100))
+    add("typed PATCH", patch(plain), (1, 100))
+    add("typed over aiohttp", typed(over_aiohttp))
+    add("typed over httpx2", typed(over_httpx2), (1, 100))
+    add("typed through an httpx2.AsyncClient", typed(through_httpx2), (1,))
+    add("authlib by hand", await ways.by_authlib(), (1,))
+    add("httpx2 by hand", await ways.by_httpx2(), (1,))
+    add("raw aiohttp", await ways.by_aiohttp())
+    return found
+
+
+async def cpu(url: str, *, calls: int = 300, rounds: int = 11) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        ways = await ways_of(url, stack)
         took: dict[str, list[float]] = {name: [] for name in ways}
-        for number in range(BLOCKS + 1):
+        for number in range(rounds + 1):
             for name, (call, callers) in ways.items():
-                cpu = await block(call, callers)
+                one = await block(call, callers, calls)
                 if number:  # the first is for warming up
-                    took[name].append(cpu)
-    base = statistics.median(took["httpx by hand, 1 caller"])
-    print("\nA small GET over a socket")
-    for name, values in took.items():
-        value = statistics.median(values)
-        print(f"  {name:<28} {value:8.0f} µs CPU  {value / base:5.2f}")
+                    took[name].append(one.cpu_us)
+    medians = {name: statistics.median(values) for name, values in took.items()}
+    show(f"CPU of a small call, by the number of callers ({rounds} blocks)", medians, base=BASE)
+
+
+async def delay(url: str, *, calls: int = 1000, rounds: int = 3) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        ways = Ways(url, stack)
+        calls_of: dict[str, Call] = {
+            "httpx by hand": await ways.by_hand(),
+            "typed": typed(await ways.flip()),
+            "typed over aiohttp": typed(await ways.flip(transport=AiohttpTransport())),
+            "typed over httpx2": typed(await ways.flip(transport=Httpx2Transport())),
+        }
+        p50: dict[str, list[float]] = {}
+        p99: dict[str, list[float]] = {}
+        spent: dict[str, list[float]] = {}
+        for _ in range(rounds):
+            for callers in CALLERS:
+                for name, call in calls_of.items():
+                    one = await block(call, callers, calls if callers > 1 else calls // 10)
+                    key = f"{name}, {callers}"
+                    p50.setdefault(key, []).append(one.delays_ms[len(one.delays_ms) // 2])
+                    p99.setdefault(key, []).append(one.delays_ms[len(one.delays_ms) * 99 // 100])
+                    spent.setdefault(key, []).append(one.cpu_us)
+    what = f"a server that takes {TAKES_S * 1e3:.0f} ms, by the number of callers"
+    tell(f"p50 at {what}", _medians(p50), unit="ms")
+    tell(f"p99 at {what}", _medians(p99), unit="ms")
+    tell(f"CPU at {what}", _medians(spent), unit="µs")
+
+
+def _medians(lists: dict[str, list[float]]) -> dict[str, float]:
+    return {name: statistics.median(values) for name, values in lists.items()}
 
 
 def main() -> None:
+    is_quick = "quick" in sys.argv[1:]
     with serving() as url:
-        asyncio.run(measure(url))
+        asyncio.run(cpu(url, calls=50, rounds=1) if is_quick else cpu(url))
+    with serving(TAKES_S) as url:
+        asyncio.run(delay(url, calls=100, rounds=1) if is_quick else delay(url))
 
 
 if __name__ == "__main__":

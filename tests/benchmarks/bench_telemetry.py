@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -19,7 +19,8 @@ from flip_async import Environment, FlipClient
 from flip_async._wire import encode
 from flip_async.models import TelemetryBatch
 from flip_async.telemetry import MemoryOutbox, SqliteOutbox
-from tests.benchmarks._compare import compare, show
+from tests.benchmarks._compare import compare, show, tell
+from tests.benchmarks._stall import longest_stall
 from tests.benchmarks.bench_codec import ANSWER, DICTS, POINTS, row_of
 
 KEY = "fl_your_api_key"
@@ -45,26 +46,6 @@ async def serve() -> None:
     print(server.sockets[0].getsockname()[1], flush=True)
     async with asyncio.timeout(600):
         await server.serve_forever()
-
-
-@asynccontextmanager
-async def longest_stall() -> AsyncIterator[list[float]]:
-    """How long the event loop let a task wait that was ready, at most, in ms."""
-    found = [0.0]
-
-    async def watch() -> None:
-        last = time.perf_counter()
-        while True:
-            await asyncio.sleep(0)
-            now = time.perf_counter()
-            found[0] = max(found[0], (now - last) * 1e3)
-            last = now
-
-    task = asyncio.create_task(watch())
-    try:
-        yield found
-    finally:
-        task.cancel()
 
 
 async def one_batch(url: str, flip: FlipClient, http: httpx.AsyncClient) -> None:
@@ -105,18 +86,19 @@ async def many_batches(url: str, flip: FlipClient, http: httpx.AsyncClient) -> N
                     await uploader.add_many(POINTS)
 
     count = BATCHES * len(POINTS)
-    print(f"\n{count:,} points, one by one into an uploader (on disk by the thousand)")
     ways: dict[str, Callable[[], Awaitable[None]]] = {
         "a loop of httpx.post(json=…)": by_hand,
         "uploader in memory": in_memory,
         "uploader on disk": on_disk,
     }
+    spent: dict[str, float] = {}
     for name, way in ways.items():
         await way()
-        began, cpu = time.perf_counter(), time.process_time()
+        cpu = time.process_time()
         await way()
-        took, cpu = time.perf_counter() - began, time.process_time() - cpu
-        print(f"  {name:<32} {count / took:9,.0f} points/s {cpu / count * 1e6:6.2f} µs CPU/point")
+        spent[name] = (time.process_time() - cpu) / count * 1e6
+    title = f"{count:,} points, one by one into an uploader (on disk by the thousand), for each"
+    show(title, spent, base=next(iter(ways)))
 
 
 async def stalls(url: str, flip: FlipClient, http: httpx.AsyncClient) -> None:
@@ -131,9 +113,10 @@ async def stalls(url: str, flip: FlipClient, http: httpx.AsyncClient) -> None:
                 for point in POINTS:
                     await uploader.add(point)
         worst.append(found[0])
-    print(
-        f"longest stall of the event loop, median of {len(worst)} runs of 20 batches: "
-        f"{sorted(worst)[len(worst) // 2]:.1f} ms"
+    tell(
+        "Longest stall of the event loop, 20 batches through an uploader",
+        {f"median of {len(worst)} runs": sorted(worst)[len(worst) // 2]},
+        unit="ms",
     )
 
 

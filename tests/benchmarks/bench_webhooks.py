@@ -16,7 +16,7 @@ from standardwebhooks import Webhook
 from flip_async.emulator import Emulator
 from flip_async.fastapi import webhook_router
 from flip_async.webhooks import CommandEvent, Handlers, SqliteInbox, sign, verify
-from tests.benchmarks._compare import compare, show
+from tests.benchmarks._compare import compare, show, tell
 from tests.support.processes import Uvicorn, free_port
 from tests.support.webhooks import SECRET, body_of, example
 
@@ -83,7 +83,6 @@ async def answer(directory: Path) -> None:
 
 
 async def burst(directory: Path) -> None:
-    print(f"\nA burst of {BURST} webhooks at uvicorn, 20 connections: seconds to an answer")
     for name in ("without an inbox", "with an inbox"):
         handled, port = directory / f"handled {name}", free_port()
         files = {"HANDLED": str(handled)}
@@ -101,11 +100,14 @@ async def burst(directory: Path) -> None:
                     await asyncio.sleep(0.05)
                 await server.end(signal.SIGTERM)
         seconds = sorted(one for delivery in emulator.webhooks for one in delivery.seconds)
-        print(
-            f"  {name:<20} median {statistics.median(seconds):.4f}  "
-            f"p99 {seconds[len(seconds) * 99 // 100]:.4f}  longest {seconds[-1]:.4f}  "
-            f"attempts {len(seconds)}  handled {len(handled.read_text().split())}"
-        )
+        values = {
+            "p50": statistics.median(seconds) * 1e3,
+            "p99": seconds[len(seconds) * 99 // 100] * 1e3,
+            "longest": seconds[-1] * 1e3,
+        }
+        handled_count = len(handled.read_text().split())
+        what = f"{BURST:,} webhooks at uvicorn, 20 connections, {name}"
+        tell(f"{what}: {len(seconds):,} attempts, {handled_count:,} handled", values, unit="ms")
 
 
 async def main() -> None:

@@ -26,12 +26,15 @@ def a_command() -> bytes:
 
 
 async def serve(takes_s: float, token_takes_s: float, lifetime_s: float) -> None:
-    """Answer a GET with an empty list and a PATCH with a command, after so many seconds.
+    """Answer a GET with an empty list, a PATCH with a command, a POST with 1,000 results of telemetry.
+
+    Each after so many seconds.
 
     It tells its port first. At `/token` it gives tokens of so long a life; what carries another
     one than a token that lives is answered 401, unless it is an API key.
     """
-    answers = {b"GET": answer(b"[]"), b"PATCH": answer(a_command())}
+    results = answer(json.dumps([{"status": "OK"}] * 1000).encode())
+    answers = {b"GET": answer(b"[]"), b"PATCH": answer(a_command()), b"POST": results}
     refused = answer(b'{"code": "UNAUTHORIZED", "message": "no"}', b"401 Unauthorized")
     loop = asyncio.get_running_loop()
     valid: dict[bytes, float] = {}

@@ -96,6 +96,13 @@ def test_the_picture_of_the_life_cycle_is_what_the_code_says() -> None:
     assert diagram["TARGET"].read_text(encoding="utf-8") == diagram["draw"]()
 
 
+def test_the_figures_of_the_performance_page_are_those_of_the_last_run() -> None:
+    drawn = runpy.run_path(str(ROOT / "docs" / "_performance.py"))
+
+    for path, text in drawn["made"]().items():
+        assert path.read_text(encoding="utf-8") == text, f"run docs/_performance.py: {path.name}"
+
+
 def test_every_error_has_a_row_with_what_to_do() -> None:
     page = (ROOT / "docs" / "reference" / "errors.md").read_text()
     for name, thing in vars(errors).items():

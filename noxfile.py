@@ -21,7 +21,7 @@ def install(
 ) -> None:
     """Install the project with its extras and dependency groups, which an older pip cannot read."""
     wanted = nox.project.dependency_groups(PROJECT, *groups) if groups else ()
-    itself = ["-e", ".[cli,emulator,fastapi,files,otel,parquet,redis]"] if project else []
+    itself = ["-e", ".[cli,emulator,fastapi,files,httpx2,otel,parquet,redis]"] if project else []
     session.install("--quiet", *itself, *wanted, *(pins or []))
 
 

@@ -46,13 +46,11 @@ HttpClient = httpx.AsyncClient | Httpx2Client
 
 def check_http_client(client: object) -> None:
     """Refuse what is no `httpx.AsyncClient` and no `httpx2.AsyncClient`; `None` passes."""
-    if not _is_of_httpx2(client):
-        check_kind_or_none(client, httpx.AsyncClient, field="http_client")
-
-
-def _is_of_httpx2(client: object) -> bool:
+    kind: type = httpx.AsyncClient
     httpx2 = sys.modules.get("httpx2")  # who has one of its clients has imported it
-    return httpx2 is not None and isinstance(client, httpx2.AsyncClient)
+    if httpx2 is not None and isinstance(client, httpx2.AsyncClient | httpx2.Client):
+        kind = httpx2.AsyncClient
+    check_kind_or_none(client, kind, field="http_client")
 
 
 def transport_over(client: Httpx2Client) -> httpx.AsyncBaseTransport:

@@ -8,7 +8,7 @@ import importlib.util
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import attrs
 import httpcore2
@@ -37,7 +37,6 @@ from flip_async.errors import ConfigurationError, InvalidArgumentError
 
 T = TypeVar("T")
 _Send = Callable[[httpx.Request], Awaitable[httpx.Response]]
-_Pool = httpcore2.AsyncConnectionPool
 _Origin = tuple[bytes, bytes, int | None]
 
 
@@ -160,6 +159,48 @@ def _refuse_beside_client(options: _Options) -> None:
             raise ConfigurationError(
                 f"client= and {name}= given: keep one of them, or give {name} to the client"
             )
+
+
+class _Sockets(httpcore2.AnyIOBackend):
+    """Opens sockets, and can close each of them.
+
+    httpcore2 cleans up after a failure, not after a native cancellation: a TLS handshake that is
+    cut off would leave its socket to the garbage collector.
+    """
+
+    def __init__(self) -> None:
+        self._opened: list[httpcore2.AsyncNetworkStream] = []
+
+    async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore2.AsyncNetworkStream:  # noqa: ANN401
+        """Open one."""
+        stream = await super().connect_tcp(*args, **kwargs)
+        self._opened = [one for one in self._opened if not _is_closed(one)]
+        self._opened.append(stream)
+        return stream
+
+    async def aclose(self) -> None:
+        """Close all that there are."""
+        while self._opened:
+            await self._opened.pop().aclose()
+
+
+def _is_closed(stream: httpcore2.AsyncNetworkStream) -> bool:
+    opened = stream.get_extra_info("socket")
+    return opened is None or opened.fileno() < 0
+
+
+class _Pool(httpcore2.AsyncConnectionPool):
+    """A pool that leaves no socket behind."""
+
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401  # as httpcore2 types them
+        self._sockets: Final = _Sockets()
+        super().__init__(network_backend=self._sockets, **options)
+
+    async def aclose(self) -> None:
+        try:
+            await super().aclose()
+        finally:
+            await self._sockets.aclose()
 
 
 @attrs.define

@@ -39,6 +39,13 @@ def lowest(session: nox.Session) -> None:
     run_pytest(session)
 
 
+@nox.session
+def httpx2_alias(session: nox.Session) -> None:
+    """The unit and exchange tests where `import httpx` is `import httpx2`."""
+    install(session, "test")
+    run_pytest(session, "-p", "tests.alias_httpx", "tests/unit", "tests/exchange")
+
+
 def run_pytest(session: nox.Session, *arguments: str) -> None:
     """Run pytest; what is given behind `--` goes to it too."""
     session.run("pytest", "-n", "auto", *arguments, *session.posargs)

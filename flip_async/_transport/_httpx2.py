@@ -8,7 +8,7 @@ import importlib.util
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import attrs
 import httpcore2
@@ -161,7 +161,7 @@ def _refuse_beside_client(options: _Options) -> None:
             )
 
 
-class _Sockets(httpcore2.AnyIOBackend):
+class _Sockets(httpcore2.AsyncNetworkBackend):
     """Opens sockets, and can close each of them.
 
     httpcore2 cleans up after a failure, not after a native cancellation: a TLS handshake that is
@@ -169,11 +169,13 @@ class _Sockets(httpcore2.AnyIOBackend):
     """
 
     def __init__(self) -> None:
+        # To a type checker it may be the class that says that anyio is not installed.
+        self._anyio: Final = cast("httpcore2.AsyncNetworkBackend", httpcore2.AnyIOBackend())
         self._opened: list[httpcore2.AsyncNetworkStream] = []
 
     async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore2.AsyncNetworkStream:  # noqa: ANN401
         """Open one."""
-        stream = await super().connect_tcp(*args, **kwargs)
+        stream = await self._anyio.connect_tcp(*args, **kwargs)
         self._opened = [one for one in self._opened if not _is_closed(one)]
         self._opened.append(stream)
         return stream
@@ -554,7 +556,7 @@ def _their_request(client: httpx2.AsyncClient, request: httpx.Request) -> httpx2
 def _yields_to(theirs: str, ours: str) -> bool:
     """Whether a `User-Agent` is nobody's choice, and theirs is."""
     is_choice = not theirs.startswith("python-httpx2/")
-    return is_choice and ours.startswith(("python-httpx/", f"flip_async/{__version__} "))
+    return is_choice and ours.startswith(("python-httpx", f"flip_async/{__version__} "))
 
 
 def _content_of(request: httpx.Request) -> bytes | AsyncIterator[bytes] | None:

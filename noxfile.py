@@ -21,7 +21,9 @@ def install(
 ) -> None:
     """Install the project with its extras and dependency groups, which an older pip cannot read."""
     wanted = nox.project.dependency_groups(PROJECT, *groups) if groups else ()
-    itself = ["-e", ".[aiohttp,cli,emulator,fastapi,files,otel,parquet,redis]"] if project else []
+    itself = (
+        ["-e", ".[aiohttp,cli,emulator,fastapi,files,httpx2,otel,parquet,redis]"] if project else []
+    )
     session.install("--quiet", *itself, *wanted, *(pins or []))
 
 
@@ -37,6 +39,13 @@ def lowest(session: nox.Session) -> None:
     """The tests with the lowest dependencies that are allowed."""
     install(session, "test", pins=lowest_versions())
     run_pytest(session)
+
+
+@nox.session
+def httpx2_alias(session: nox.Session) -> None:
+    """The unit and exchange tests where `import httpx` is `import httpx2`."""
+    install(session, "test")
+    run_pytest(session, "-p", "tests.alias_httpx", "tests/unit", "tests/exchange")
 
 
 def run_pytest(session: nox.Session, *arguments: str) -> None:

@@ -34,7 +34,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from flip_async._aio._per_loop import PerLoop
-from flip_async._checks import check_count, check_number
+from flip_async._checks import check_count, check_seconds
 from flip_async._transport._engines import check_proxy, check_verify
 from flip_async._transport._pool import KEEPALIVE_S, MAX_CONNECTIONS, proxy_for, tls_context
 from flip_async._transport._progress import EXTENSION, Progress
@@ -85,7 +85,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     ) -> None:
         check_verify(verify)
         check_count(max_connections, field="max_connections")
-        idle_s = check_number(keepalive_s, field="keepalive_s", at_least=0, unit=" of seconds")
+        idle_s = check_seconds(keepalive_s, field="keepalive_s")
         self._verify: Final = verify
         self._proxy: Final = _usable(check_proxy(proxy), "proxy=")
         self._loops: Final = PerLoop(lambda: _Sessions(max_connections, idle_s), _Sessions.aclose)

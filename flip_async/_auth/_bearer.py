@@ -149,7 +149,7 @@ class BearerAuth(httpx.Auth):
         refresher, route = self._refresher, _route(request)
         if not refresher.rejected(token, route):
             return None
-        if not isinstance(request.stream, httpx.ByteStream):
+        if not _can_be_sent_again(request):
             refresher.replace_if_dropped()  # for the requests that follow
             response.extensions[NOTE] = NOT_REPLAYABLE
             logger.warning("%s %s: 401, %s", request.method, request.url.path, NOT_REPLAYABLE)
@@ -227,6 +227,14 @@ class BearerAuth(httpx.Auth):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} is not pickled: make one in each process")
+
+
+def _can_be_sent_again(request: httpx.Request) -> bool:
+    try:
+        _ = request.content
+    except RuntimeError:  # RequestNotRead, of httpx or of httpx2: this is their common base
+        return False
+    return True
 
 
 def _route(request: httpx.Request) -> Route:

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-import httpx
-
 from flip_async._auth._bearer import BearerAuth
 from flip_async._auth._credential import CredentialSource
 from flip_async._auth._decisions import Policy
@@ -13,7 +11,6 @@ from flip_async._auth._store import TokenStore
 from flip_async._auth._token_endpoint import ClientAuthMethod, TokenEndpoint
 from flip_async._checks import (
     check_flag,
-    check_kind_or_none,
     check_number,
     check_one_of,
     check_seconds,
@@ -24,6 +21,7 @@ from flip_async._checks import (
 )
 from flip_async._clock import Clock, SystemClock
 from flip_async._environment import Origin, parse_endpoint
+from flip_async._transport._roads import HttpClient, check_http_client
 
 FLIP_TOKEN_URL: Final = "https://oauth.flip.energy/token"
 _CLIENT_AUTH_METHODS: Final = ("client_secret_post", "client_secret_basic")
@@ -87,7 +85,7 @@ class ClientCredentialsAuth(BearerAuth):
         client_auth: ClientAuthMethod = "client_secret_post",
         default_lifetime_s: float = 300.0,
         budget_s: float = 30.0,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: HttpClient | None = None,
         token_store: TokenStore | None = None,
         on_refresh: OnRefresh | None = None,
         insecure_http: bool = False,
@@ -97,7 +95,7 @@ class ClientCredentialsAuth(BearerAuth):
         clock = SystemClock() if clock is None else clock
         check_flag(insecure_http, field="insecure_http")
         check_flag(keep_fresh, field="keep_fresh")
-        check_kind_or_none(http_client, httpx.AsyncClient, field="http_client")
+        check_http_client(http_client)
         check_one_of(client_auth, _CLIENT_AUTH_METHODS, field="client_auth")
         url = parse_endpoint(token_url, field="token_url", insecure_http=insecure_http)
         self._client_id: Final = clean_text(client_id, field="client_id")

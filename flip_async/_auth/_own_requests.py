@@ -9,7 +9,13 @@ from flip_async._clock import Clock
 from flip_async._secret import Secret
 from flip_async._transport._attempt import Attempted, NoAnswer, Send, SendSigned, attempt
 from flip_async._transport._pool import open_transport
-from flip_async._transport._roads import through_client, through_transport
+from flip_async._transport._progress import AS_IT_IS
+from flip_async._transport._roads import (
+    HttpClient,
+    through_client,
+    through_transport,
+    transport_over,
+)
 
 TIMEOUT: Final = httpx.Timeout(10.0, connect=5.0)
 LARGEST_TOKEN_ANSWER: Final = 1024 * 1024
@@ -17,7 +23,7 @@ LARGEST_TOKEN_ANSWER: Final = 1024 * 1024
 
 async def send_alone(
     request: httpx.Request,
-    http_client: httpx.AsyncClient | None,
+    http_client: HttpClient | None,
     within_s: float,
     clock: Clock,
     *secrets: Secret,
@@ -35,9 +41,10 @@ async def send_alone(
         sign: Another credential's way to send it.
     """
     request.extensions.setdefault("timeout", TIMEOUT.as_dict())
+    request.extensions[AS_IT_IS] = True
     with anyio.move_on_after(within_s):
         if http_client is not None:
-            send = through_client(http_client, most=LARGEST_TOKEN_ANSWER)
+            send = _through(http_client, clock)
             return await attempt(_signed(sign, send), request, *secrets)
         async with await open_transport(request.url) as transport:
             send = through_transport(transport, clock=clock, most=LARGEST_TOKEN_ANSWER)
@@ -45,6 +52,12 @@ async def send_alone(
     return NoAnswer(
         reason=f"no answer within {within_s:.3g} s", may_have_arrived=True, timed_out=True
     )
+
+
+def _through(client: HttpClient, clock: Clock) -> Send:
+    if isinstance(client, httpx.AsyncClient):
+        return through_client(client, most=LARGEST_TOKEN_ANSWER)
+    return through_transport(transport_over(client), clock=clock, most=LARGEST_TOKEN_ANSWER)
 
 
 def _signed(sign: SendSigned | None, send: Send) -> Send:

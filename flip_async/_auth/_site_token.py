@@ -11,9 +11,10 @@ from flip_async._auth._refresher import OnRefresh
 from flip_async._auth._signing import identity_of, signer_of
 from flip_async._auth._site_token_endpoint import SiteTokenEndpoint
 from flip_async._auth._store import TokenStore
-from flip_async._checks import check_flag, check_kind, check_kind_or_none, check_seconds
+from flip_async._checks import check_flag, check_kind, check_seconds
 from flip_async._clock import Clock, SystemClock
 from flip_async._environment import PRODUCTION, parse_origin
+from flip_async._transport._roads import HttpClient, check_http_client
 
 
 class SiteTokenAuth(BearerAuth):
@@ -53,7 +54,7 @@ class SiteTokenAuth(BearerAuth):
         auth: BearerAuth | httpx.Auth,
         api_url: str = PRODUCTION.api_url,
         budget_s: float = 30.0,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: HttpClient | None = None,
         token_store: TokenStore | None = None,
         on_refresh: OnRefresh | None = None,
         origins: Iterable[str] | None = None,
@@ -62,7 +63,7 @@ class SiteTokenAuth(BearerAuth):
     ) -> None:
         check_flag(insecure_http, field="insecure_http")
         check_kind(auth, httpx.Auth, field="auth")
-        check_kind_or_none(http_client, httpx.AsyncClient, field="http_client")
+        check_http_client(http_client)
         clock = SystemClock() if clock is None else clock
         origin = parse_origin(api_url, field="api_url", insecure_http=insecure_http)
         self.site_id: Final = site_id

@@ -16,6 +16,7 @@ from flip_async._endpoint import Endpoint
 from flip_async._environment import Origin
 from flip_async._secret import Secret
 from flip_async._transport._attempt import NoAnswer, SendSigned, Unreadable
+from flip_async._transport._roads import HttpClient
 from flip_async._wire import decode
 from flip_async.errors import (
     DecodeError,
@@ -49,7 +50,7 @@ class SiteTokenEndpoint:
         *,
         sign: SendSigned,
         owner: str,
-        http_client: httpx.AsyncClient | None,
+        http_client: HttpClient | None,
         clock: Clock,
     ) -> None:
         self._path: Final = CREATE.fill(site_id)

@@ -17,6 +17,7 @@ from flip_async._checks import clean_secret
 from flip_async._clock import Clock
 from flip_async._secret import Secret, scrub
 from flip_async._transport._attempt import NoAnswer, Unreadable
+from flip_async._transport._roads import HttpClient
 from flip_async.errors import (
     FlipError,
     TokenRequestError,
@@ -47,7 +48,7 @@ class TokenEndpoint:
         scope: str | None,
         client_auth: ClientAuthMethod,
         default_lifetime_s: float,
-        http_client: httpx.AsyncClient | None,
+        http_client: HttpClient | None,
         clock: Clock,
     ) -> None:
         self._url: Final = url

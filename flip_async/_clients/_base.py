@@ -38,7 +38,13 @@ from flip_async._options import CallOptions, QueryValue, Settings, TimeoutTypes,
 from flip_async._transport._engines import refuse_unsafe
 from flip_async._transport._pool import ConnectionPool
 from flip_async._transport._reading import LARGEST_ANSWER
-from flip_async._transport._roads import through_client, through_transport
+from flip_async._transport._roads import (
+    HttpClient,
+    check_http_client,
+    through_client,
+    through_transport,
+    transport_over,
+)
 from flip_async.errors import ConfigurationError
 from flip_async.models._base import UNSET, UnsetType
 
@@ -69,7 +75,7 @@ class BaseClient:
         timeout: TimeoutTypes = DEFAULT_TIMEOUT,
         deadline_s: float | None = DEFAULT_DEADLINE_S,
         retries: Retries | None = None,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: HttpClient | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         token_store: TokenStore | None = None,
         on_retry: OnRetry | None = None,
@@ -308,7 +314,7 @@ def _check_parts(
     token_store: object,
     clock: object,
 ) -> None:
-    check_kind_or_none(http_client, httpx.AsyncClient, field="http_client")
+    check_http_client(http_client)
     check_kind_or_none(transport, httpx.AsyncBaseTransport, field="transport")
     refuse_unsafe(http_client, transport)
     check_kind_or_none(retries, Retries, field="retries")
@@ -359,22 +365,25 @@ def _api_url_of(environment: Environment, api: ApiName) -> str:
 
 def _outlet(
     api_url: str,
-    http_client: httpx.AsyncClient | None,
+    http_client: HttpClient | None,
     transport: httpx.AsyncBaseTransport | None,
     most: int,
     clock: Clock,
 ) -> Outlet:
     if http_client is not None and transport is not None:
         raise ConfigurationError("http_client= and transport= given: keep one of them")
-    if http_client is not None:
+    if isinstance(http_client, httpx.AsyncClient):
         send = through_client(http_client, most=most)
         return Outlet(send=send, http=http_client, user_http=http_client, carries_tokens=True)
+    if http_client is not None:
+        transport = transport_over(http_client)
     if transport is not None:
         send = through_transport(transport, clock=clock, most=most)
-        return Outlet(send=send, http=_client_of(transport), user_http=None, carries_tokens=True)
+        http = _client_of(transport)
+        return Outlet(send=send, http=http, user_http2=http_client, carries_tokens=True)
     pool = ConnectionPool(httpx.URL(api_url), clock=clock, most=most)
     http = _client_of(pool)
-    return Outlet(send=pool.handle_async_request, http=http, user_http=None, carries_tokens=False)
+    return Outlet(send=pool.handle_async_request, http=http, carries_tokens=False)
 
 
 def _client_of(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:

@@ -48,9 +48,9 @@ class FlipClient(BaseClient):
         deadline_s: Over all attempts of a call, the wait for a token included, in seconds;
             `None` for no end.
         retries: How often, how long and after what a request is sent again.
-        http_client: Your own `httpx.AsyncClient`; it is not closed. Its headers, params
-            and cookies count, its `base_url` and `auth` do not. Token requests go through
-            it too.
+        http_client: Your own `httpx.AsyncClient` or `httpx2.AsyncClient`; it is not closed.
+            Its headers, params and cookies count, its `base_url` and `auth` do not. Token
+            requests go through it too.
         transport: Your own transport; token requests go through it too.
         token_store: Shares OAuth tokens, and those of sites, with other clients or processes.
         on_retry: Called with a `RetryEvent` before an attempt is made again; may be async, and

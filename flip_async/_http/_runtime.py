@@ -22,6 +22,7 @@ from flip_async._environment import Environment
 from flip_async._http._retry import OnRetry, RetryBudget, RetryEvent, logger
 from flip_async._http._tracing import Tracing, make_tracing
 from flip_async._transport._attempt import Send
+from flip_async._transport._roads import Httpx2Client
 from flip_async._version import __version__
 from flip_async.errors import ClientClosedError
 
@@ -36,12 +37,14 @@ class Outlet:
         send: Sends one.
         http: The same for token requests, as a client that is not ours to show.
         user_http: The user's own client, whose headers, params and cookies count.
+        user_http2: The same, of httpx2; the transport adds what is its.
         carries_tokens: Whether all token requests go this way, those to the OAuth host too.
     """
 
     send: Send
     http: httpx.AsyncClient
-    user_http: httpx.AsyncClient | None
+    user_http: httpx.AsyncClient | None = None
+    user_http2: Httpx2Client | None = None
     carries_tokens: bool
 
 
@@ -111,7 +114,7 @@ class Runtime:
         """
         if self.closed:
             raise ClientClosedError("this client is closed: make another one")
-        user_http = self.outlet.user_http
+        user_http = self.outlet.user_http or self.outlet.user_http2
         if user_http is not None and user_http.is_closed:
             raise ClientClosedError("the http_client that was given is closed")
         self.in_use = True

@@ -274,7 +274,7 @@ def _request_of(
     extensions: dict[str, object],
 ) -> httpx.Request:
     """A request of the user's own client, whose headers, params and cookies count."""
-    is_default = http.headers.get("User-Agent", "").startswith("python-httpx/")
+    is_default = http.headers.get("User-Agent", "").startswith("python-httpx")
     headers = [_ACCEPT, *([_AGENT] if is_default else [])]
     try:
         return http.build_request(

@@ -5,8 +5,8 @@ from typing import Final
 
 import httpx
 
-from flip_async._checks import check_kind, check_kind_or_none
-from flip_async._transport._pool import parse_proxy
+from flip_async._checks import check_kind_or_none, refuse
+from flip_async._transport._pool import read_proxy
 from flip_async.errors import ConfigurationError
 
 _NOT_SAFE: Final = (
@@ -34,9 +34,9 @@ def check_proxy(proxy: object) -> httpx.Proxy | None:
     """
     if proxy is None:
         return None
-    if not isinstance(proxy, str):
-        check_kind(proxy, httpx.Proxy, field="proxy")
-    found = parse_proxy(proxy)  # type: ignore[arg-type]  # just checked
+    if not isinstance(proxy, str | httpx.Proxy):
+        refuse("proxy", "a str or an httpx.Proxy", proxy)
+    found = read_proxy(proxy)
     if isinstance(found, str):
         raise ConfigurationError(f"proxy= cannot be used as a proxy: {found}")
     return found

@@ -19,7 +19,7 @@ import ssl
 import threading
 import urllib.request
 from datetime import timedelta
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 import anyio
 import httpx
@@ -48,14 +48,14 @@ _CLOSING_TAKES_AT_MOST_S: Final = 5.0
 # TLS: one context for a process, built once [E7]
 
 _tls_guard: Final = threading.Lock()
-_tls_contexts: Final[list[ssl.SSLContext]] = []  # at most one
+_tls_contexts: Final[dict[bool, ssl.SSLContext]] = {}  # by whether it is for HTTP/2
 
 
-def _build_tls_context() -> ssl.SSLContext:
+def _build_tls_context(*, http2: bool) -> ssl.SSLContext:
     with _tls_guard:  # loops in two threads may both come first
-        if not _tls_contexts:
-            _tls_contexts.append(_checked_tls_context())
-        return _tls_contexts[0]
+        if http2 not in _tls_contexts:
+            _tls_contexts[http2] = _checked_tls_context()
+        return _tls_contexts[http2]
 
 
 def _checked_tls_context() -> ssl.SSLContext:
@@ -79,15 +79,18 @@ def _variable_to_blame() -> str:
     return "SSLKEYLOGFILE" if os.environ.get("SSLKEYLOGFILE") else "the certificates of certifi"
 
 
-async def tls_context() -> ssl.SSLContext:
+async def tls_context(*, http2: bool = False) -> ssl.SSLContext:
     """The TLS context of the process: at hand, or built in a thread, for tens of milliseconds.
+
+    Args:
+        http2: Give the one for HTTP/2, since a context holds the protocols that it offers.
 
     Raises:
         ConfigurationError: A variable of the environment makes it impossible; names it.
     """
-    if _tls_contexts:
-        return _tls_contexts[0]
-    return await in_thread(_build_tls_context, name="TLS")
+    if http2 in _tls_contexts:
+        return _tls_contexts[http2]
+    return await in_thread(functools.partial(_build_tls_context, http2=http2), name="TLS")
 
 
 @functools.cache
@@ -112,14 +115,14 @@ def proxy_for(url: httpx.URL) -> httpx.Proxy | None:
     text = proxies.get(kind)
     if not text:
         return None
-    proxy = parse_proxy(text if "://" in text else f"http://{text}")
+    proxy = read_proxy(text if "://" in text else f"http://{text}")
     if isinstance(proxy, str):
         raise ConfigurationError(f"{_variable_named(kind)} cannot be used as a proxy: {proxy}")
     return proxy
 
 
-def parse_proxy(given: str | httpx.Proxy) -> httpx.Proxy | str:
-    """A proxy, or why it is none."""
+def read_proxy(given: str | httpx.Proxy) -> httpx.Proxy | str:
+    """A proxy, or why it is none; shows nothing of what was given."""
     try:
         proxy = given if isinstance(given, httpx.Proxy) else httpx.Proxy(given)
     except (ValueError, httpx.InvalidURL):
@@ -180,8 +183,8 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         self._clock: Final = clock
         self._keepalive_s: Final = keepalive_s
         self._most: Final = most
-        self._stacks: Final = PerLoop(
-            lambda: _Stack(max_connections, keepalive_s, clock), _Stack.aclose
+        self._stacks: Final[PerLoop[Stack[httpx.AsyncHTTPTransport]]] = PerLoop(
+            lambda: Stack(max_connections, keepalive_s, clock), Stack.aclose
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -218,39 +221,64 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         await self._stacks.aclose()
 
 
-class _Stack:
+class Connection(Protocol):
+    """What has one connection, of whichever engine."""
+
+    async def aclose(self) -> None:
+        """Close it."""
+
+
+_C = TypeVar("_C", bound=Connection)
+
+
+class Stack(Generic[_C]):
     """The connections of one event loop, which alone may touch it.
 
     What changes: the idle connections (the one used last on top), and what is being closed.
+
+    Args:
+        number: How many may be open.
+        keepalive_s: How long one may be idle, in seconds.
+        clock: Time.
     """
 
-    def __init__(self, slots: int, keepalive_s: float, clock: Clock) -> None:
-        self.slots: Final = Slots(slots)
+    def __init__(self, number: int, keepalive_s: float, clock: Clock) -> None:
+        self.slots: Final = Slots(number)
+        self._number: Final = number
         self._keepalive_s: Final = keepalive_s
         self._clock: Final = clock
-        self._idle: Final[list[tuple[httpx.AsyncHTTPTransport, float]]] = []
+        self._idle: Final[list[tuple[_C, float, object]]] = []
         self._closing: Final[set[asyncio.Task[None]]] = set()
         self._is_closed = False
 
-    def take_warm(self) -> httpx.AsyncHTTPTransport | None:
-        """The connection that was used last."""
-        return self._idle.pop()[0] if self._idle else None
+    def take_warm(self, origin: object = None) -> _C | None:
+        """The connection to an origin that was used last; for whoever holds a slot.
 
-    def give_back(self, connection: httpx.AsyncHTTPTransport | None, *, is_whole: bool) -> None:
+        Where there is none he opens one, and there is room for it.
+        """
+        for index in range(len(self._idle) - 1, -1, -1):
+            if self._idle[index][2] == origin:
+                return self._idle.pop(index)[0]
+        while len(self._idle) + self.slots.taken > self._number:
+            self.close(self._idle.pop(0)[0])
+        return None
+
+    def give_back(self, connection: _C | None, *, is_whole: bool, origin: object = None) -> None:
         """A request is over, and its slot free; its connection, if whole, is the next one's."""
         if connection is not None:
             now_s = self._clock.monotonic()
             if is_whole and not self._is_closed:
-                self._idle.append((connection, now_s))
+                self._idle.append((connection, now_s, origin))
             else:
-                self._close(connection)
+                self.close(connection)
             # The oldest lie at the bottom.
             while self._idle and self._idle[0][1] < now_s - self._keepalive_s:
-                self._close(self._idle.pop(0)[0])
+                self.close(self._idle.pop(0)[0])
         self.slots.give_back()
 
-    def _close(self, connection: httpx.AsyncHTTPTransport) -> None:
-        task = detached(_close_within_limit(connection))
+    def close(self, connection: _C) -> None:
+        """Close a connection beside the next request."""
+        task = detached(close_within_limit(connection))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
@@ -258,12 +286,13 @@ class _Stack:
         """Close what is idle, and wait for what is being closed."""
         self._is_closed = True
         while self._idle:
-            self._close(self._idle.pop()[0])
+            self.close(self._idle.pop()[0])
         if self._closing:
             await asyncio.wait(set(self._closing))
 
 
-async def _close_within_limit(connection: httpx.AsyncHTTPTransport) -> None:
+async def close_within_limit(connection: Connection) -> None:
+    """Close one for nobody in particular."""
     with anyio.move_on_after(_CLOSING_TAKES_AT_MOST_S, shield=True):
         with contextlib.suppress(Exception):  # nobody is left to be told
             await connection.aclose()

@@ -5,6 +5,9 @@ from typing import Final, final
 EXTENSION: Final = "flip_async.progress"
 """Under this name it stands in the extensions of a request."""
 
+AS_IT_IS: Final = "flip_async.as_it_is"
+"""Under this name a request says that a client's headers and params are not for it."""
+
 NOTE: Final = "flip_async"
 """Under this name a note to the user stands in the extensions of an answer."""
 

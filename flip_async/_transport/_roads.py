@@ -1,12 +1,14 @@
 """How a request leaves: through a transport of the user's, or an httpx client of his."""
 
+import sys
 import weakref
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, Protocol
 
 import httpx
 
 from flip_async._aio._per_loop import PerLoop
+from flip_async._checks import check_kind_or_none
 from flip_async._clock import Clock
 from flip_async._transport._attempt import HttpClientClosedError, Send
 from flip_async._transport._progress import EXTENSION, Progress
@@ -19,6 +21,43 @@ from flip_async._transport._reading import (
 from flip_async._transport._slots import Slots
 
 _UNBOUNDED: Final = 10_000
+
+
+class Httpx2Client(Protocol):
+    """What a type checker asks of an `httpx2.AsyncClient`, whether or not that is installed."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        ...
+
+    @property
+    def trust_env(self) -> bool:
+        """Whether the environment counts."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close it."""
+
+
+HttpClient = httpx.AsyncClient | Httpx2Client
+"""What may be given as `http_client=`."""
+
+
+def check_http_client(client: object) -> None:
+    """Refuse what is no `httpx.AsyncClient` and no `httpx2.AsyncClient`; `None` passes."""
+    kind: type = httpx.AsyncClient
+    httpx2 = sys.modules.get("httpx2")  # who has one of its clients has imported it
+    if httpx2 is not None and isinstance(client, httpx2.AsyncClient | httpx2.Client):
+        kind = httpx2.AsyncClient
+    check_kind_or_none(client, kind, field="http_client")
+
+
+def transport_over(client: Httpx2Client) -> httpx.AsyncBaseTransport:
+    """An httpx transport over a client of httpx2's."""
+    from flip_async._transport._httpx2 import Httpx2Transport
+
+    return Httpx2Transport(client)  # type: ignore[arg-type]  # check_http_client() saw to it
 
 
 def through_transport(
@@ -43,7 +82,7 @@ def through_client(http: httpx.AsyncClient, *, most: int = LARGEST_ANSWER) -> Se
     """Send through a client of the user's, hooks and all; its `auth` does not count."""
 
     async def send(request: httpx.Request) -> httpx.Response:
-        slots = _slots_of(http, request)
+        slots = slots_of(http, request)
         if slots is not None:
             await slots.take(request)
         try:
@@ -63,7 +102,7 @@ _slots: Final[weakref.WeakKeyDictionary[object, PerLoop[Slots] | None]] = (
 )
 
 
-def _slots_of(http: httpx.AsyncClient, request: httpx.Request) -> Slots | None:
+def slots_of(http: Any, request: httpx.Request) -> Slots | None:  # noqa: ANN401  # either kind
     """As many places as the pool of a user's client has connections, shared by all who use it.
 
     A request that is cancelled while it waits within httpcore's pool can lose a connection for

@@ -16,9 +16,13 @@ def default(**options: Any) -> dict[str, Any]:
     return {}
 
 
-def engine(module: str, name: str) -> MakeOptions:
+def engine(package: str, name: str) -> MakeOptions:
+    """A transport of ours; loaded here, as an application does it, and not in an event loop."""
+    kind: Any = None
+    if find_spec(package) is not None:
+        kind = getattr(import_module(f"flip_async.{package}"), name)
+
     def make(**options: Any) -> dict[str, Any]:
-        kind = getattr(import_module(module), name)
         return {"transport": kind(**options)}
 
     return make
@@ -26,7 +30,8 @@ def engine(module: str, name: str) -> MakeOptions:
 
 ENGINES: dict[str, MakeOptions] = {
     "httpx": default,
-    "aiohttp": engine("flip_async.aiohttp", "AiohttpTransport"),
+    "aiohttp": engine("aiohttp", "AiohttpTransport"),
+    "httpx2": engine("httpx2", "Httpx2Transport"),
 }
 
 

@@ -23,6 +23,7 @@ PUBLIC = [
     "flip_async.webhooks",
     "flip_async.emulator",
     "flip_async.fastapi",
+    "flip_async.httpx2",
     "flip_async.redis",
 ]
 
@@ -102,7 +103,7 @@ def test_importing_is_light() -> None:
         "flip_async._cli", "flip_async._resources.sites", "flip_async.models.telemetry",
         "flip_async.models.sites", "pydantic", "sqlite3", "pyarrow", "flip_async.telemetry",
         "flip_async.webhooks", "flip_async.fastapi", "flip_async.redis", "redis",
-        "cryptography", "filelock",
+        "cryptography", "filelock", "flip_async.httpx2", "httpx2", "httpcore2",
     ):  # fmt: skip
         assert heavy not in modules
 

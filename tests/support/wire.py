@@ -1,7 +1,6 @@
 """A server of bytes: it answers as a test tells it, and keeps what it was sent."""
 
 import asyncio
-import contextlib
 import socket
 import ssl
 import struct
@@ -167,72 +166,3 @@ async def becomes(condition: Callable[[], bool]) -> None:
     """Wait until it comes true; who waits for ever is ended by the test's own limit."""
     while not condition():
         await asyncio.sleep(0.002)
-
-
-class Proxy:
-    """An HTTP proxy, with a tunnel where it is asked for one.
-
-    Attributes:
-        asked: Request lines and headers that it was sent.
-        status: What it answers to a CONNECT.
-    """
-
-    def __init__(self, port: int) -> None:
-        self.asked: list[str] = []
-        self.status = "200 Connection established"
-        self._port = port  # wherever a request wants to go: this is where it is taken
-        self._server: asyncio.Server | None = None
-        self._running: set[asyncio.Task[object]] = set()
-
-    @property
-    def url(self) -> str:
-        assert self._server is not None
-        return f"http://user:secret@127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in list(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._running.add(task)
-        try:
-            with contextlib.suppress(OSError, EOFError, asyncio.CancelledError):
-                await self._carry(reader, writer)
-        finally:
-            self._running.discard(task)
-            writer.transport.abort()
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        self.asked.append(head.decode("latin-1"))
-        is_tunnel = head.startswith(b"CONNECT ")
-        if is_tunnel:
-            writer.write(f"HTTP/1.1 {self.status}\r\n\r\n".encode())
-            if not self.status.startswith("200"):
-                await writer.drain()
-                return
-        there, back = await asyncio.open_connection("127.0.0.1", self._port)
-        if not is_tunnel:
-            back.write(head)
-        try:
-            async with asyncio.TaskGroup() as pumps:
-                pumps.create_task(_pump(reader, back))
-                pumps.create_task(_pump(there, writer))
-        finally:
-            back.transport.abort()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import assert_type
 
 import httpx
+import httpx2
 import redis.asyncio
 from fastapi import APIRouter, FastAPI
 
@@ -44,6 +45,7 @@ from flip_async.fastapi import (
     get_flip_client,
     webhook_router,
 )
+from flip_async.httpx2 import Httpx2Transport, for_httpx2
 from flip_async.models import (
     Command,
     CommissionResult,
@@ -263,3 +265,18 @@ def run() -> None:
 async def route(flip: FlipDependency, site: JsonBody[Site]) -> None:
     assert_type(flip, FlipClient)
     assert_type(site, Site)
+
+
+async def over_httpx2(key: str) -> None:
+    async with httpx2.AsyncClient() as http, httpx.AsyncClient() as plain:
+        SandboxClient(http_client=http)
+        SandboxClient(http_client=plain)
+        auth = ClientCredentialsAuth("your_client_id", "your_client_secret", http_client=http)
+        SiteTokenAuth("hh-1042", auth=auth, http_client=http)
+        SandboxClient(http_client=httpx2.Client())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        SandboxClient(http_client=key)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        SandboxClient(http_client=SandboxClient())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        SandboxClient(transport=Httpx2Transport(http))
+        httpx.AsyncClient(transport=Httpx2Transport(http2=True, proxy=httpx.Proxy("http://proxy")))
+        assert_type(for_httpx2(auth), httpx2.Auth)
+        httpx2.AsyncClient(auth=for_httpx2(SandboxClient().auth))

@@ -49,6 +49,7 @@ from flip_async._checks import (
     query_pairs,
 )
 from flip_async.errors import ConfigurationError, FlipError, InvalidArgumentError
+from flip_async.httpx2 import Httpx2Transport, for_httpx2
 
 KEY = "fl_your_secret_key"
 HALF_A_PAIR = "h\udce9"
@@ -712,6 +713,11 @@ CONSTRUCTORS: dict[str, Callable[[Any], object]] = {
     ),
     **made(SandboxClient, "client_id", "client_secret", client_id="id", client_secret="s"),
     **made(SandboxClient, "auth"),
+    **made(
+        Httpx2Transport,
+        *("client", "verify", "proxy", "http2", "max_connections", "keepalive_s"),
+    ),
+    "for_httpx2": for_httpx2,
     **made(
         make_view, "timeout", "deadline_s", "retries", "api_key", "auth", "scope", "token_store"
     ),

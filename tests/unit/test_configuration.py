@@ -20,6 +20,7 @@ from flip_async import (
 )
 from flip_async.errors import ConfigurationError, InvalidArgumentError
 
+HTTPX = httpx.__name__  # or httpx2, where that is its alias
 KEY = "fl_your_api_key"
 Variables = dict[str, str]
 
@@ -140,17 +141,17 @@ def test_a_credential_that_cannot_work_is_refused(
         (
             {"auth": ("user", "password")},
             "auth",
-            "is an instance of httpx.Auth, not of builtins.tuple",
+            f"is an instance of {HTTPX}.Auth, not of builtins.tuple",
         ),
         (
             {"api_key": KEY, "http_client": httpx.Client()},
             "http_client",
-            "is an instance of httpx.AsyncClient, not of httpx.Client",
+            f"is an instance of {HTTPX}.AsyncClient, not of {HTTPX}.Client",
         ),
         (
             {"api_key": KEY, "transport": httpx.HTTPTransport()},
             "transport",
-            "is an instance of httpx.AsyncBaseTransport",
+            f"is an instance of {HTTPX}.AsyncBaseTransport",
         ),
         ({"api_key": KEY, "retries": 0}, "retries", "is an instance of"),
         ({"api_key": KEY, "retries": 3}, "retries", "not of builtins.int"),

@@ -3,7 +3,7 @@
 import functools
 import json
 import re
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar, cast
 
 import attrs
@@ -116,13 +116,15 @@ class Unreadable:
     place: str | None
 
 
-def parse(document: bytes, kind: type[T], *, content_type: str | None = None) -> T | Unreadable:
+def parse(
+    document: bytes, kind: type[T], *, headers: Mapping[str, str] | None = None
+) -> T | Unreadable:
     """Read a document of somebody else; what is wrong with it is a value.
 
     Args:
         document: JSON, perhaps behind a byte order mark.
         kind: What it should hold.
-        content_type: What its sender calls it, to be named where it is no JSON.
+        headers: Of the message; its `Content-Type` is named where it is no JSON.
     """
     document = document.removeprefix(_BOM)
     try:
@@ -136,6 +138,7 @@ def parse(document: bytes, kind: type[T], *, content_type: str | None = None) ->
         half_pair = _place_of_half_pair(document)
         if half_pair is not None:
             return Unreadable(f"{half_pair}: a text has half a surrogate pair in it", half_pair)
+        content_type = None if headers is None else headers.get("Content-Type")
         return Unreadable(_not_json(document, content_type, error), None)
 
 
@@ -194,7 +197,7 @@ def decode(
     Raises:
         DecodeError: It is not JSON, or has another form; says where in the document.
     """
-    result = parse(response.content, kind, content_type=response.headers.get("Content-Type"))
+    result = parse(response.content, kind, headers=response.headers)
     if not isinstance(result, Unreadable):
         return result
     raise DecodeError(

@@ -145,8 +145,10 @@ class Session:
         endpoint.fill(*ids)  # a wrong id is told at once, not when the list is read
 
         async def fetch(*, skip: int, limit: int, previous_first: T | None) -> list[T]:
-            paging: dict[str, QueryValue] = {} if key is None else {"skip": skip, "limit": limit}
-            answer = await self._exchange(endpoint, ids, None, {**(query or {}), **paging}, options)
+            paging: Mapping[str, QueryValue] | None = query
+            if key is not None:
+                paging = {**(query or {}), "skip": skip, "limit": limit}
+            answer = await self._exchange(endpoint, ids, None, paging, options)
             page = self._read(endpoint, answer)
             if key and page and previous_first is not None and key(page[0]) == key(previous_first):
                 raise DecodeError(

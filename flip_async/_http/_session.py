@@ -180,6 +180,8 @@ class Session:
         options: CallOptions,
     ) -> Answer:
         self.runtime.check_open()
+        if not self.runtime.is_ready:
+            await self.runtime.get_ready()
         call = self._build(endpoint, ids, body, query, options)
         deadline_s = options.get("deadline_s", self.settings.deadline_s)
         return await Sending(call, self.runtime, self.retries).until(deadline_s)

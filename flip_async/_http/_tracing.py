@@ -165,12 +165,13 @@ class Tracing:
 
 def make_tracing(api_url: str, version: str, clock: Clock) -> Tracing | None:
     """What a client's calls are watched by; `None` where OpenTelemetry's API is not installed."""
-    api = _api()
+    api = load_api()
     return None if api is None else Tracing(api, api_url, version, clock)
 
 
 @functools.cache  # Python remembers no import that failed: each client would search again.
-def _api() -> _Api | None:
+def load_api() -> _Api | None:
+    """OpenTelemetry's API, which takes 16 ms; `None` where it is not installed."""
     try:
         return _Api(
             trace=importlib.import_module("opentelemetry.trace"),

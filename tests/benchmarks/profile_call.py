@@ -158,7 +158,9 @@ async def main(url: str, rounds: int, *, as_json: bool) -> None:
         FlipClient(environment=environment, api_key=KEY) as traced,
         httpx.AsyncClient(base_url=url, headers=headers) as http,
     ):
-        flip._session.runtime.tracing = None  # type: ignore[misc]  # as where there is no OpenTelemetry
+        for client in (flip, traced):
+            await client._session.runtime.get_ready()
+        flip._session.runtime.tracing = None  # as where there is no OpenTelemetry
         ways = ways_of(flip, traced, http, url)
         took = await rounds_of(ways, rounds)
         parts = parts_of(took)

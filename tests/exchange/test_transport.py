@@ -3,6 +3,8 @@
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,6 +21,29 @@ from tests.support.processes import Process
 
 URL = "http://localhost:9/v1/sites"
 NOT_FOR_EVER_S = 20.0
+FIRST_CALL = """
+import asyncio, sys, threading
+
+import httpx
+from flip_async import SandboxClient
+
+importer = {}
+
+class Watch:
+    def find_spec(name, path, target=None):
+        importer[name] = threading.current_thread().name
+
+sys.meta_path.insert(0, Watch)
+
+async def main():
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=[]))
+    async with SandboxClient(api_key="fl_your_api_key", transport=transport) as flip:
+        await flip.sites.list()
+
+asyncio.run(main())
+for name in ("httpcore", "anyio._backends._asyncio", "opentelemetry.trace"):
+    print(f"{name}: {importer[name]}")
+"""
 
 
 class Body(httpx.AsyncByteStream):
@@ -458,6 +483,22 @@ async def test_a_client_for_loopback_ignores_a_proxy(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     async with Emulator() as emulator, emulator.client() as flip:
         assert await flip.sites.list() == []
+
+
+# Imports
+
+
+def test_what_a_first_call_loads_is_loaded_off_the_loop() -> None:
+    """It takes tens of milliseconds: other tasks go on meanwhile."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_CALL], capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout.split("\n")[:-1] == [
+        "httpcore: flip_async imports",
+        "anyio._backends._asyncio: flip_async imports",
+        "opentelemetry.trace: flip_async imports",
+    ], done.stderr
 
 
 # Requests and answers

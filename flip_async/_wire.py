@@ -3,7 +3,7 @@
 import functools
 import json
 import re
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar, cast
 
 import attrs
@@ -34,12 +34,25 @@ def _decode_other(kind: type, value: object) -> object:
 _encoder: Final = msgspec.json.Encoder(enc_hook=as_plain)
 
 
+@attrs.frozen
+class Ready:
+    """A body that is JSON already.
+
+    Attributes:
+        content: The JSON.
+    """
+
+    content: bytes
+
+
 def encode(body: object) -> bytes:
     """Check a body and write it as JSON; fields that are `UNSET` are left out.
 
     Raises:
         InvalidArgumentError: A field breaks its rule, or has something JSON cannot hold.
     """
+    if isinstance(body, Ready):
+        return body.content
     try:
         if attrs.has(type(body)):
             check(body)
@@ -67,11 +80,6 @@ def field_that_cannot_be_written(model: attrs.AttrsInstance) -> str | None:
         except (RecursionError, TypeError, ValueError, OverflowError):
             return str(field.name)
     return None
-
-
-def ready(body: bytes) -> object:
-    """What is JSON already, as a body."""
-    return msgspec.Raw(body)
 
 
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -108,13 +116,15 @@ class Unreadable:
     place: str | None
 
 
-def parse(document: bytes, kind: type[T], *, content_type: str | None = None) -> T | Unreadable:
+def parse(
+    document: bytes, kind: type[T], *, headers: Mapping[str, str] | None = None
+) -> T | Unreadable:
     """Read a document of somebody else; what is wrong with it is a value.
 
     Args:
         document: JSON, perhaps behind a byte order mark.
         kind: What it should hold.
-        content_type: What its sender calls it, to be named where it is no JSON.
+        headers: Of the message; its `Content-Type` is named where it is no JSON.
     """
     document = document.removeprefix(_BOM)
     try:
@@ -128,6 +138,7 @@ def parse(document: bytes, kind: type[T], *, content_type: str | None = None) ->
         half_pair = _place_of_half_pair(document)
         if half_pair is not None:
             return Unreadable(f"{half_pair}: a text has half a surrogate pair in it", half_pair)
+        content_type = None if headers is None else headers.get("Content-Type")
         return Unreadable(_not_json(document, content_type, error), None)
 
 
@@ -186,7 +197,7 @@ def decode(
     Raises:
         DecodeError: It is not JSON, or has another form; says where in the document.
     """
-    result = parse(response.content, kind, content_type=response.headers.get("Content-Type"))
+    result = parse(response.content, kind, headers=response.headers)
     if not isinstance(result, Unreadable):
         return result
     raise DecodeError(

@@ -1,5 +1,6 @@
 """Fixtures, and two rules for all tests: loopback only, and nothing blocks the event loop."""
 
+import asyncio
 import ipaddress
 import os
 import sys
@@ -11,7 +12,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 from opentelemetry import context, propagate  # noqa: F401
 
-from flip_async import ClientCredentialsAuth, FlipClient
+from flip_async import ClientCredentialsAuth, FlipClient, SandboxClient
 from flip_async.emulator import Emulator
 from tests.support import API, CLIENT_ID, CLIENT_SECRET, FakeFlip, ManualClock
 
@@ -25,6 +26,18 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("project")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _modules_are_loaded() -> None:
+    """The first call of a process loads them in a thread; tests count the turns of their loop."""
+
+    async def call() -> None:
+        transport = httpx.MockTransport(lambda _: httpx.Response(200, json=[]))
+        async with SandboxClient(api_key="fl_your_api_key", transport=transport) as flip:
+            await flip.sites.list()
+
+    asyncio.run(call())
 
 
 def _stay_on_loopback(event: str, args: tuple[object, ...]) -> None:

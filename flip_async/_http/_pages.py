@@ -79,7 +79,11 @@ class Pages(Generic[T]):
 
     async def collect(self) -> list[T]:
         """Fetch all rows, or the first `max_items`, into a list."""
-        return [row async for page in self.pages() for row in page]
+        pages = self.pages()  # nobody else reads these: no need to wait for a turn
+        rows: list[T] = []
+        while page := await pages._next_page():
+            rows += page
+        return rows
 
     def __await__(self) -> Generator[object, None, list[T]]:
         return self.collect().__await__()
@@ -115,11 +119,15 @@ class PageIterator(Generic[T]):
 
     async def __anext__(self) -> list[T]:
         async with self._turn:
-            return await self._next_page()
+            page = await self._next_page()
+        if not page:
+            raise StopAsyncIteration
+        return page
 
     async def _next_page(self) -> list[T]:
+        """The next page, for the one task that reads; empty where there is none."""
         if self._over:
-            raise StopAsyncIteration
+            return []
         try:
             page = await self._page()
         except BaseException:
@@ -127,7 +135,7 @@ class PageIterator(Generic[T]):
             raise
         if not page:
             self._over = True
-            raise StopAsyncIteration
+            return []
         if self._left is not None:
             page = page[: self._left - self._received]
         self._skip += len(page)

@@ -1,6 +1,9 @@
 """What all views of a client share: the way out, credentials, and what runs."""
 
 import asyncio
+import contextlib
+import importlib
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Coroutine
@@ -12,7 +15,7 @@ import httpx
 
 from flip_async._aio._callbacks import notify_soon
 from flip_async._aio._per_loop import PerLoop, call_in
-from flip_async._aio._tasks import attached, detached
+from flip_async._aio._tasks import attached, detached, in_thread
 from flip_async._auth._bearer import BearerAuth
 from flip_async._auth._site_auths import SiteAuths
 from flip_async._auth._site_token import SiteTokenAuth
@@ -20,13 +23,24 @@ from flip_async._auth._store import TokenStore
 from flip_async._clock import Clock
 from flip_async._environment import Environment
 from flip_async._http._retry import OnRetry, RetryBudget, RetryEvent, logger
-from flip_async._http._tracing import Tracing, make_tracing
+from flip_async._http._tracing import Tracing, load_api, make_tracing
 from flip_async._transport._attempt import Send
 from flip_async._transport._roads import Httpx2Client
 from flip_async._version import __version__
 from flip_async.errors import ClientClosedError
 
 T = TypeVar("T")
+_LATE: Final = ("httpcore", "anyio._backends._asyncio")
+"""What httpx and anyio load when they are first used; the second is a name of anyio's own."""
+_loaded: Final = threading.Event()
+
+
+def _load() -> None:
+    for name in _LATE:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    load_api()
+    _loaded.set()
 
 
 @attrs.frozen(kw_only=True)
@@ -63,8 +77,8 @@ class _Running:
 class Runtime:
     """Keeps what changes; everything else about a client is frozen.
 
-    What changes: whether it is closed, the budget of retries, and what runs in each event
-    loop, which that loop alone may touch.
+    What changes: whether it is closed, whether it was made ready, the budget of retries, and
+    what runs in each event loop, which that loop alone may touch.
     """
 
     def __init__(
@@ -81,7 +95,8 @@ class Runtime:
         self.in_use = False
         self.environment: Final = environment
         self.api_url: Final = api_url
-        self.tracing: Final[Tracing | None] = make_tracing(api_url, __version__, clock)
+        self.tracing: Tracing | None = None
+        self.is_ready = False
         self.outlet: Final = outlet
         self.clock: Final = clock
         self.budget: Final = budget
@@ -105,6 +120,15 @@ class Runtime:
         self.owned_auths: Final[weakref.WeakSet[BearerAuth]] = weakref.WeakSet()
         self._running: Final = PerLoop(_Running)
         self._closing: asyncio.Task[None] | None = None
+
+    async def get_ready(self) -> None:
+        """Before the first call: load what httpx and anyio load late, and what traces."""
+        if not _loaded.is_set():
+            # In a thread: the event loop would stand still for 60 ms.
+            await in_thread(_load, name="imports")
+        if not self.is_ready:
+            self.tracing = make_tracing(self.api_url, __version__, self.clock)
+            self.is_ready = True
 
     def check_open(self) -> None:
         """Refuse to work once closed.

@@ -1,7 +1,7 @@
 """Send: one call, over all its attempts."""
 
-import contextlib
 import logging
+import math
 from typing import Final
 
 import anyio
@@ -9,6 +9,7 @@ import attrs
 import httpx
 
 from flip_async import errors
+from flip_async._aio._tasks import running_loop
 from flip_async._auth._bearer import BearerAuth
 from flip_async._auth._signing import signer_of
 from flip_async._backoff import retry_after_of
@@ -98,9 +99,8 @@ class Sending:
         calls = self._runtime.calls()
         # A scope of anyio's, also for its own sake: httpcore shields its clean-up from these
         # alone, and a user's client has its pool beneath [B1].
-        scope = anyio.CancelScope()
-        if deadline_s is not None:
-            scope.deadline = anyio.current_time() + deadline_s
+        ends_at = math.inf if deadline_s is None else running_loop().time() + deadline_s
+        scope = anyio.CancelScope(deadline=ends_at)
         calls.add(scope)
         try:
             with scope:
@@ -152,37 +152,28 @@ class Sending:
             await runtime.clock.sleep(pause_s)
 
     async def _attempt(self) -> Attempted:
-        runtime, call = self._runtime, self._call
-        if runtime.tracing is None and not logger.isEnabledFor(logging.DEBUG):
-            return await attempt(self._send, call.request)
-        return await self._watched_attempt()
+        call, tracing, clock = self._call, self._runtime.tracing, self._runtime.clock
+        began_s = clock.monotonic()
+        if tracing is None:
+            result = await attempt(self._send, call.request)
+        else:
+            with tracing.attempt(
+                call.endpoint.method,
+                call.endpoint.path,
+                resent=self._attempts - 1,
+                headers=call.request.headers,
+            ) as watched:
+                result = await attempt(self._send, call.request)
+                if isinstance(result, NoAnswer):
+                    watched.failed(result.reason)
+                else:
+                    watched.answered(_response_of(result).status_code)
+        if logger.isEnabledFor(logging.DEBUG) and not isinstance(result, NoAnswer):
+            self._log(_response_of(result), clock.monotonic() - began_s)
+        return result
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
         return await self._signed(request, self._runtime.outlet.send)
-
-    async def _watched_attempt(self) -> Attempted:
-        call, runtime = self._call, self._runtime
-        began_s = runtime.clock.monotonic()
-        with contextlib.ExitStack() as stack:
-            watched = None
-            if runtime.tracing is not None:
-                watched = stack.enter_context(
-                    runtime.tracing.attempt(
-                        call.endpoint.method,
-                        call.endpoint.path,
-                        resent=self._attempts - 1,
-                        headers=call.request.headers,
-                    )
-                )
-            result = await attempt(self._send, call.request)
-            answer = None if isinstance(result, NoAnswer) else _response_of(result)
-            if watched is not None and isinstance(result, NoAnswer):
-                watched.failed(result.reason)
-            elif watched is not None and answer is not None:
-                watched.answered(answer.status_code)
-        if answer is not None:
-            self._log(answer, runtime.clock.monotonic() - began_s)
-        return result
 
     def _log(self, response: httpx.Response, duration_s: float) -> None:
         call = self._call
@@ -226,7 +217,7 @@ class Sending:
             repeatable=self._call.repeatable,
             luck=self._runtime.clock.random(),
         )
-        if pause_s is None or anyio.current_time() + pause_s >= scope.deadline:
+        if pause_s is None or running_loop().time() + pause_s >= scope.deadline:
             return None
         return pause_s if self._runtime.budget.take() else None
 

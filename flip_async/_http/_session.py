@@ -39,9 +39,9 @@ USER_AGENT: Final = (
 )
 _ACCEPT: Final = (b"Accept", b"application/json")
 _AGENT: Final = (b"User-Agent", USER_AGENT.encode("ascii"))
+_ENCODINGS: Final = (b"Accept-Encoding", b"gzip, deflate")
 _CONTENT_TYPE: Final = (b"Content-Type", b"application/json")
-_HEADERS: Final = [_ACCEPT, _AGENT, (b"Accept-Encoding", b"gzip, deflate")]
-_HEADERS_WITH_BODY: Final = [*_HEADERS, _CONTENT_TYPE]
+_METHODS_WITH_LENGTH: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
 @lru_cache(maxsize=4096)
@@ -55,6 +55,12 @@ def _url(text: str) -> httpx.URL:
         return httpx.URL(text)
     except (httpx.InvalidURL, ValueError):
         raise _no_url() from None
+
+
+@lru_cache(maxsize=64)
+def _headers(api_url: str) -> httpx.Headers:
+    """What every request to an API has; httpx copies it."""
+    return httpx.Headers([(b"Host", _url(api_url).netloc), _ACCEPT, _AGENT, _ENCODINGS])
 
 
 @attrs.frozen(kw_only=True)
@@ -139,8 +145,10 @@ class Session:
         endpoint.fill(*ids)  # a wrong id is told at once, not when the list is read
 
         async def fetch(*, skip: int, limit: int, previous_first: T | None) -> list[T]:
-            paging: dict[str, QueryValue] = {} if key is None else {"skip": skip, "limit": limit}
-            answer = await self._exchange(endpoint, ids, None, {**(query or {}), **paging}, options)
+            paging: Mapping[str, QueryValue] | None = query
+            if key is not None:
+                paging = {**(query or {}), "skip": skip, "limit": limit}
+            answer = await self._exchange(endpoint, ids, None, paging, options)
             page = self._read(endpoint, answer)
             if key and page and previous_first is not None and key(page[0]) == key(previous_first):
                 raise DecodeError(
@@ -172,6 +180,8 @@ class Session:
         options: CallOptions,
     ) -> Answer:
         self.runtime.check_open()
+        if not self.runtime.is_ready:
+            await self.runtime.get_ready()
         call = self._build(endpoint, ids, body, query, options)
         deadline_s = options.get("deadline_s", self.settings.deadline_s)
         return await Sending(call, self.runtime, self.retries).until(deadline_s)
@@ -231,14 +241,14 @@ class Session:
                 user_http, method, text, query=query, content=content, extensions=extensions
             )
         else:
-            url = _url(f"{text}?{urlencode(query)}" if query else text)
             request = httpx.Request(
                 method,
-                url,
-                headers=_HEADERS if content is None else _HEADERS_WITH_BODY,
-                content=content,
+                _url(f"{text}?{urlencode(query)}" if query else text),
+                headers=_headers(self.runtime.api_url),
+                stream=httpx.ByteStream(content or b""),
                 extensions=extensions,
             )
+            _complete(request, content)
         if extra_headers:
             request.headers.update(extra_headers)
         return request
@@ -262,6 +272,15 @@ class Session:
             attempts=answer.attempts,
             outcome_unknown=not self.retries.may_repeat(endpoint),
         )
+
+
+def _complete(request: httpx.Request, content: bytes | None) -> None:
+    """Do what httpx does for `content=`, which puts all headers together anew (25 µs)."""
+    if content is not None:
+        request.headers["Content-Type"] = "application/json"
+    if content is not None or request.method in _METHODS_WITH_LENGTH:
+        request.headers["Content-Length"] = str(len(content or b""))
+    request.read()
 
 
 def _request_of(

@@ -1,7 +1,8 @@
 """Spans and metrics through OpenTelemetry, where its API is installed; else nothing at all.
 
 A call is a span, its attempts are children of it, and each attempt tells the server which span
-it is. With the API alone, and no SDK, all of this reaches objects that do nothing.
+it is. With the API alone, no SDK, and no trace that came from elsewhere, a tracer gives the one
+span that is none, at each call anew, as an SDK may come at any time: such a span is told to nobody.
 
 Source:
     OpenTelemetry semantic conventions for HTTP clients, 1.27.
@@ -11,7 +12,7 @@ Source:
 import functools
 import importlib
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 import attrs
@@ -79,19 +80,23 @@ class Tracing:
         meter = api.metrics.get_meter(SCOPE, version, schema_url=SCHEMA_URL)
         self._duration: Final = _duration_histogram(meter)
 
-    @contextmanager
-    def call(self, method: str, template: str) -> Generator[None, None, None]:
+    def call(self, method: str, template: str) -> AbstractContextManager[object]:
         """Watch a call, over all its attempts.
 
         Args:
             method: Of HTTP.
             template: The path with its placeholders.
 
-        Yields:
-            Nothing: how the call ends is seen by the exception that leaves it.
+        Returns:
+            A context: how the call ends is seen by the exception that leaves it.
         """
         attributes = self._attributes(method, template)
-        with self._span(self._trace.SpanKind.INTERNAL, attributes) as span:
+        span = self._start(self._trace.SpanKind.INTERNAL, attributes)
+        return nullcontext() if self._is_none(span) else self._watch(span)
+
+    @contextmanager
+    def _watch(self, span: Any) -> Generator[None, None, None]:  # noqa: ANN401
+        with self._as_current(span):
             try:
                 yield
             except BaseException as error:
@@ -116,8 +121,11 @@ class Tracing:
         """
         attributes = self._attributes(method, template)
         more = {"http.request.resend_count": resent} if resent else {}
-        with self._span(self._trace.SpanKind.CLIENT, attributes | more) as span:
-            self._propagate(headers)
+        span = self._start(self._trace.SpanKind.CLIENT, attributes | more)
+        is_none = self._is_none(span)
+        with nullcontext() if is_none else self._as_current(span):
+            if not is_none:
+                self._propagate(headers)
             watched = Attempt(self._trace, span, attributes)
             began_s = self._clock.monotonic()
             try:
@@ -131,14 +139,20 @@ class Tracing:
     def _attributes(self, method: str, template: str) -> dict[str, object]:
         return {"http.request.method": method, "url.template": template, **self._server}
 
-    def _span(self, kind: Any, attributes: dict[str, object]) -> Any:  # noqa: ANN401
-        return self._tracer.start_as_current_span(
+    def _start(self, kind: Any, attributes: dict[str, object]) -> Any:  # noqa: ANN401
+        return self._tracer.start_span(
             f"{attributes['http.request.method']} {attributes['url.template']}",
             kind=kind,
             attributes=attributes,
-            # The text of an exception is not for every reader of a trace.
-            record_exception=False,
-            set_status_on_exception=False,
+        )
+
+    def _is_none(self, span: Any) -> bool:  # noqa: ANN401
+        return span is self._trace.INVALID_SPAN
+
+    def _as_current(self, span: Any) -> Any:  # noqa: ANN401
+        # The text of an exception is not for every reader of a trace.
+        return self._trace.use_span(
+            span, end_on_exit=True, record_exception=False, set_status_on_exception=False
         )
 
     def _propagate(self, headers: httpx.Headers) -> None:
@@ -151,12 +165,13 @@ class Tracing:
 
 def make_tracing(api_url: str, version: str, clock: Clock) -> Tracing | None:
     """What a client's calls are watched by; `None` where OpenTelemetry's API is not installed."""
-    api = _api()
+    api = load_api()
     return None if api is None else Tracing(api, api_url, version, clock)
 
 
 @functools.cache  # Python remembers no import that failed: each client would search again.
-def _api() -> _Api | None:
+def load_api() -> _Api | None:
+    """OpenTelemetry's API, which takes 16 ms; `None` where it is not installed."""
     try:
         return _Api(
             trace=importlib.import_module("opentelemetry.trace"),

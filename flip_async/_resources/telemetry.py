@@ -9,7 +9,7 @@ from flip_async._checks import check_methods, refuse
 from flip_async._endpoint import ANY_JSON, Endpoint
 from flip_async._http._session import Session
 from flip_async._options import CallOptions
-from flip_async._wire import encode, ready
+from flip_async._wire import Ready, encode
 from flip_async.models._base import UNSET
 from flip_async.models.telemetry import (
     CounterBatch,
@@ -75,7 +75,7 @@ class Telemetry:
         _check_points(points)
         body = encode(TelemetryBatch(telemetry=points))
         self._completeness.check_all(points, strict=strict)
-        return await self._session.call(SEND, body=ready(body), **options)
+        return await self._session.call(SEND, body=Ready(body), **options)
 
     async def send_counters(
         self, points: Sequence[Mapping[str, object]], **options: Unpack[CallOptions]
@@ -227,7 +227,7 @@ class Telemetry:
         )
 
         async def send(body: bytes) -> object:
-            return await session.call(endpoint, body=ready(body))
+            return await session.call(endpoint, body=Ready(body))
 
         check_methods(outbox, _OF_AN_OUTBOX, field="outbox")
         clock = session.runtime.clock

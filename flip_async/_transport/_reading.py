@@ -95,21 +95,42 @@ def decode(response: httpx.Response, raw: bytes | UnreadableError, *, most: int)
     """
     reason = ""
     if isinstance(raw, bytes):
-        response.stream = httpx.ByteStream(raw)
-        # Both are about what was done before: the stream is another one now.
-        response.is_closed = response.is_stream_consumed = False
+        if "Content-Encoding" not in response.headers:
+            _give(response, raw)
+            return response
+        _stream_again(response, raw)
         try:
             reason = "" if inflates_within(response, raw, most) else f"more than {most:,} bytes"
             if not reason:
                 response.read()
                 return response
         except httpx.DecodingError:
-            coding = response.headers.get("Content-Encoding", "")
+            coding = response.headers["Content-Encoding"]
             reason = f"no {coding[:40]} ({shape(raw)})"
         raw = _unreadable(response, raw, reason)
     if response.is_success:
         raise raw
     return raw.response
+
+
+def _give(response: httpx.Response, content: bytes) -> None:
+    """Do what `response.read()` does in the end, where there is nothing to decode.
+
+    By names of httpx's own: through its generators it costs a thirtieth of a call. A version
+    that keeps its content elsewhere reads it as ever.
+    """
+    response.stream = httpx.ByteStream(content)
+    response.is_closed = response.is_stream_consumed = True
+    response._content, response._num_bytes_downloaded = content, len(content)
+    if not is_read(response):
+        _stream_again(response, content)
+        response.read()
+
+
+def _stream_again(response: httpx.Response, raw: bytes) -> None:
+    response.stream = httpx.ByteStream(raw)
+    # Both are about what was done before: the stream is another one now.
+    response.is_closed = response.is_stream_consumed = False
 
 
 def _unreadable(response: httpx.Response, raw: bytes, reason: str) -> UnreadableError:
@@ -142,9 +163,7 @@ def inflates_within(response: httpx.Response, raw: bytes, most: int) -> bool:
     Raises:
         httpx.DecodingError: It cannot be decoded.
     """
-    text = response.headers.get("Content-Encoding")
-    if text is None:
-        return True
+    text = response.headers["Content-Encoding"]
     codings = [one.strip().lower() for one in text.split(",") if one.strip()]
     if not codings or codings == ["identity"]:
         return True

@@ -38,6 +38,39 @@ async def main():
 asyncio.run(main())
 """
 
+SDK_COMES_LATE = """
+import asyncio, httpx
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from flip_async import SandboxClient
+
+async def main():
+    told = []
+
+    def answer(request):
+        told.append("traceparent" in request.headers)
+        return httpx.Response(200, json=[])
+
+    transport = httpx.MockTransport(answer)
+    async with SandboxClient(api_key="fl_your_api_key", transport=transport) as flip:
+        await flip.sites.list()
+        spans, reader, provider = InMemorySpanExporter(), InMemoryMetricReader(), TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(spans))
+        trace.set_tracer_provider(provider)
+        metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
+        await flip.sites.list()
+    assert told == [False, True]
+    (metric,) = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+    (point,) = metric.data.data_points
+    print(len(spans.get_finished_spans()), point.count)
+
+asyncio.run(main())
+"""
+
 
 @pytest.fixture
 def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
@@ -321,6 +354,50 @@ async def test_an_older_api_without_bounds_is_good_enough(
     monkeypatch.setattr(metrics, "get_meter", lambda name, *_, **__: OldMeter(name))
     async with SandboxClient(api_key=KEY, transport=answers(httpx.Response(200, json=[]))) as flip:
         assert await flip.sites.list() == []
+
+
+async def test_a_trace_from_elsewhere_goes_on_with_the_api_alone() -> None:
+    """A gateway's `traceparent`, say, in a program that records nothing itself."""
+    sent: list[httpx.Headers] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers)
+        return httpx.Response(200, json=[])
+
+    outer = trace.SpanContext(
+        trace_id=0x0AF7651916CD43DD8448EB211C80319C,
+        span_id=0xB7AD6B7169203331,
+        is_remote=True,
+        trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED),
+    )
+    async with SandboxClient(api_key=KEY, transport=httpx.MockTransport(answer)) as flip:
+        with trace.use_span(trace.NonRecordingSpan(outer)):
+            await flip.sites.list()
+
+    assert [headers["traceparent"] for headers in sent] == [
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    ]
+
+
+async def test_attempts_are_measured_where_nothing_is_traced(
+    reader: InMemoryMetricReader,
+) -> None:
+    """Metrics need no provider of spans."""
+    async with SandboxClient(api_key=KEY, transport=answers(httpx.Response(404))) as flip:
+        with pytest.raises(errors.NotFoundError):
+            await flip.sites.list()
+
+    data: Any = reader.get_metrics_data()
+    (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
+    (point,) = metric.data.data_points
+    assert (point.count, point.attributes["http.response.status_code"]) == (1, 404)
+    assert point.attributes["error.type"] == "404"
+
+
+def test_an_sdk_that_comes_after_the_client_is_used() -> None:
+    done = run(SDK_COMES_LATE)
+
+    assert done.stdout.split() == ["2", "1"], done.stderr
 
 
 def test_without_opentelemetry_nothing_is_traced_and_nothing_fails() -> None:

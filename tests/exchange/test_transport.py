@@ -3,20 +3,47 @@
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
-from flip_async import Environment, FlipClient, Retries, errors
+from flip_async import Environment, FlipClient, Retries, SandboxClient, errors
 from flip_async._clock import SystemClock
+from flip_async._endpoint import Method
 from flip_async._transport._pool import ConnectionPool, proxy_for
+from flip_async._transport._reading import decode
 from tests.support import ManualClock, settle
 from tests.support.processes import Process
 
 URL = "http://localhost:9/v1/sites"
 NOT_FOR_EVER_S = 20.0
+FIRST_CALL = """
+import asyncio, sys, threading
+
+import httpx
+from flip_async import SandboxClient
+
+importer = {}
+
+class Watch:
+    def find_spec(name, path, target=None):
+        importer[name] = threading.current_thread().name
+
+sys.meta_path.insert(0, Watch)
+
+async def main():
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=[]))
+    async with SandboxClient(api_key="fl_your_api_key", transport=transport) as flip:
+        await flip.sites.list()
+
+asyncio.run(main())
+for name in ("httpcore", "anyio._backends._asyncio", "opentelemetry.trace"):
+    print(f"{name}: {importer[name]}")
+"""
 
 
 class Body(httpx.AsyncByteStream):
@@ -456,6 +483,89 @@ async def test_a_client_for_loopback_ignores_a_proxy(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     async with Emulator() as emulator, emulator.client() as flip:
         assert await flip.sites.list() == []
+
+
+# Imports
+
+
+def test_what_a_first_call_loads_is_loaded_off_the_loop() -> None:
+    """It takes tens of milliseconds: other tasks go on meanwhile."""
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_CALL], capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout.split("\n")[:-1] == [
+        "httpcore: flip_async imports",
+        "anyio._backends._asyncio: flip_async imports",
+        "opentelemetry.trace: flip_async imports",
+    ], done.stderr
+
+
+# Requests and answers
+
+
+@pytest.mark.parametrize("body", [None, {"name": "é"}])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+async def test_a_request_is_as_httpx_would_make_it(method: Method, body: object) -> None:
+    """Its headers and its content; where an empty body's length stands is all one [E2]."""
+    sent: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(200, json=[])
+
+    transport = httpx.MockTransport(answer)
+    async with SandboxClient(api_key="fl_your_api_key", transport=transport) as flip:
+        await flip.request(method, "/v1/sites", body=body)
+
+    (request,) = sent
+    added = {b"Host", b"Content-Length"}
+    own = [pair for pair in request.headers.raw if pair[0] not in added | {b"Authorization"}]
+    like = httpx.Request(method, request.url, headers=own, content=request.content or None)
+    signed = [*like.headers.raw, (b"Authorization", b"Bearer fl_your_api_key")]
+    assert request.headers.raw[0] == (b"Host", b"api-sandbox.flip.energy")
+    assert sorted(request.headers.raw) == sorted(signed)
+    assert request.content == (b"" if body is None else '{"name":"é"}'.encode())
+    assert [part async for part in request.stream] == [request.content]
+
+
+async def test_an_answer_is_as_httpx_leaves_one_that_was_read(network: Network) -> None:
+    """Nothing is left of its connection [E2]."""
+    network.answers()
+    request = httpx.Request("GET", URL)
+
+    answer = await pool_of(1).handle_async_request(request)
+
+    assert (answer.content, answer.text, answer.json()) == (b"[]", "[]", [])
+    assert answer.num_bytes_downloaded == 2
+    assert answer.is_closed
+    assert answer.is_stream_consumed
+    assert answer.elapsed.total_seconds() >= 0
+    assert (answer.request, answer.history) == (request, [])
+    assert isinstance(answer.stream, httpx.ByteStream)
+    assert await answer.aread() == b"[]"
+    assert [part async for part in answer.aiter_bytes()] == [b"[]"]
+
+
+async def test_an_httpx_that_keeps_its_content_elsewhere_reads_it_itself() -> None:
+    class Later(httpx.Response):
+        _kept: bytes
+
+        def read(self) -> bytes:
+            self._kept = b"".join(self.iter_raw())
+            return self._kept
+
+        @property
+        def content(self) -> bytes:
+            if not hasattr(self, "_kept"):
+                raise httpx.ResponseNotRead
+            return self._kept
+
+    later = Later(200, stream=httpx.ByteStream(b"[]"))
+
+    answer = decode(later, b"[]", most=2)
+
+    assert (answer.content, answer.is_closed) == (b"[]", True)
 
 
 # Names

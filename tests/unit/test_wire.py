@@ -57,7 +57,7 @@ def test_what_is_no_json_is_told_with_its_content_type() -> None:
 
 @pytest.mark.parametrize("content_type", ["", "nonsense", "\x00/\x00", "é/é"])
 def test_a_content_type_that_is_none_is_not_shown(content_type: str) -> None:
-    reason = parse(b"busy", list, content_type=content_type or None)
+    reason = parse(b"busy", list, headers={"Content-Type": content_type} if content_type else {})
 
     assert reason == Unreadable("not JSON (DecodeError, 4 bytes)", None)
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Awaitable
 from typing import Final
 
 import anyio
@@ -172,8 +173,8 @@ class Sending:
             self._log(_response_of(result), clock.monotonic() - began_s)
         return result
 
-    async def _send(self, request: httpx.Request) -> httpx.Response:
-        return await self._signed(request, self._runtime.outlet.send)
+    def _send(self, request: httpx.Request) -> Awaitable[httpx.Response]:
+        return self._signed(request, self._runtime.outlet.send)
 
     def _log(self, response: httpx.Response, duration_s: float) -> None:
         call = self._call

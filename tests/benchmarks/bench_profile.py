@@ -6,14 +6,13 @@ rounds of what it takes more than the way before, in the same round. Then the ow
 package in a typed call, by cProfile: it counts Python's calls for more than they are, so that it
 shows proportions only.
 
-python -m tests.benchmarks.profile_call [--rounds 100] [--json]
+python -m tests.benchmarks.bench_profile [--rounds 100]
 """
 
 import argparse
 import asyncio
 import cProfile
 import gc
-import json
 import pstats
 import statistics
 import time
@@ -25,6 +24,7 @@ import httpx
 from flip_async import Environment, FlipClient
 from flip_async._http._sending import Sending
 from flip_async._resources.commands import LIST
+from tests.benchmarks._compare import show, tell
 from tests.benchmarks._server import serving
 
 KEY = "fl_your_api_key"
@@ -134,23 +134,23 @@ def package_of(file: str) -> str:
     return found[-1] if found else "the rest of Python"
 
 
-def show(
-    took: Mapping[str, list[float]], parts: Mapping[str, float], own: Mapping[str, float]
-) -> None:
+def report(took: Mapping[str, list[float]], parts: Mapping[str, float], own: Counter[str]) -> None:
     by_hand = statistics.median(took[BY_HAND])
-    print(f"\n{'layer':<46} {'adds':>8} {'÷ by hand':>10} {'all so far ÷ by hand':>21}")
-    for name, values in took.items():
-        so_far = statistics.median(
+    adds = {BY_HAND: by_hand, **parts}
+    show("What each layer of a typed call adds", adds, base=BY_HAND)
+    so_far = {
+        name: statistics.median(
             value / base for value, base in zip(values, took[BY_HAND], strict=True)
         )
-        adds = parts.get(name, by_hand)
-        print(f"{name:<46} {adds:6.0f} µs {adds / by_hand:10.3f} {so_far:21.3f}")
-    print("\nown time in a typed call, by cProfile")
-    for name, seconds in sorted(own.items(), key=lambda pair: -pair[1]):
-        print(f"{name:<46} {seconds / sum(own.values()):8.1%}")
+        for name, values in took.items()
+    }
+    tell("A call up to each layer ÷ by hand", so_far, unit="")
+    whole = sum(own.values())
+    shares = {name: seconds / whole * 100 for name, seconds in own.most_common()}
+    tell("Own time in a typed call, by cProfile", shares, unit="%")
 
 
-async def main(url: str, rounds: int, *, as_json: bool) -> None:
+async def main(url: str, rounds: int) -> None:
     environment = Environment(name="bench", api_url=url, oauth_url=url)
     headers = {"Authorization": f"Bearer {KEY}"}
     async with (
@@ -165,17 +165,11 @@ async def main(url: str, rounds: int, *, as_json: bool) -> None:
         took = await rounds_of(ways, rounds)
         parts = parts_of(took)
         own = await own_times(ways["list"])
-    if as_json:
-        medians = {name: statistics.median(values) for name, values in took.items()}
-        print(json.dumps({"medians_us": medians, "parts_us": parts, "own_s": own}, indent=1))
-    else:
-        show(took, parts, own)
+    report(took, parts, own)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Where the CPU of a typed call goes.")
     parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the tables")
-    arguments = parser.parse_args()
     with serving() as origin:
-        asyncio.run(main(origin, arguments.rounds, as_json=arguments.json))
+        asyncio.run(main(origin, parser.parse_args().rounds))

@@ -122,9 +122,9 @@ class Tracing:
         attributes = self._attributes(method, template)
         more = {"http.request.resend_count": resent} if resent else {}
         span = self._start(self._trace.SpanKind.CLIENT, attributes | more)
-        is_none = self._is_none(span)
-        with nullcontext() if is_none else self._as_current(span):
-            if not is_none:
+        with nullcontext() if self._is_none(span) else self._as_current(span):
+            # Older APIs give none within a trace from elsewhere too, where there is no SDK.
+            if not self._is_none(self._trace.get_current_span()):
                 self._propagate(headers)
             watched = Attempt(self._trace, span, attributes)
             began_s = self._clock.monotonic()

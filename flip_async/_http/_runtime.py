@@ -1,9 +1,6 @@
 """What all views of a client share: the way out, credentials, and what runs."""
 
 import asyncio
-import contextlib
-import importlib
-import threading
 import warnings
 import weakref
 from collections.abc import Callable, Coroutine
@@ -14,8 +11,9 @@ import attrs
 import httpx
 
 from flip_async._aio._callbacks import notify_soon
+from flip_async._aio._late import ANYIO_BACKEND, load_late
 from flip_async._aio._per_loop import PerLoop, call_in
-from flip_async._aio._tasks import attached, detached, in_thread
+from flip_async._aio._tasks import attached, detached
 from flip_async._auth._bearer import BearerAuth
 from flip_async._auth._site_auths import SiteAuths
 from flip_async._auth._site_token import SiteTokenAuth
@@ -23,24 +21,13 @@ from flip_async._auth._store import TokenStore
 from flip_async._clock import Clock
 from flip_async._environment import Environment
 from flip_async._http._retry import OnRetry, RetryBudget, RetryEvent, logger
-from flip_async._http._tracing import Tracing, load_api, make_tracing
+from flip_async._http._tracing import OPENTELEMETRY, Tracing, make_tracing
 from flip_async._transport._attempt import Send
 from flip_async._transport._roads import Httpx2Client
 from flip_async._version import __version__
 from flip_async.errors import ClientClosedError
 
 T = TypeVar("T")
-_LATE: Final = ("httpcore", "anyio._backends._asyncio")
-"""What httpx and anyio load when they are first used; the second is a name of anyio's own."""
-_loaded: Final = threading.Event()
-
-
-def _load() -> None:
-    for name in _LATE:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    load_api()
-    _loaded.set()
 
 
 @attrs.frozen(kw_only=True)
@@ -123,9 +110,7 @@ class Runtime:
 
     async def get_ready(self) -> None:
         """Before the first call: load what httpx and anyio load late, and what traces."""
-        if not _loaded.is_set():
-            # In a thread: the event loop would stand still for 60 ms.
-            await in_thread(_load, name="imports")
+        await load_late("httpcore", ANYIO_BACKEND, *OPENTELEMETRY)
         if not self.is_ready:
             self.tracing = make_tracing(self.api_url, __version__, self.clock)
             self.is_ready = True

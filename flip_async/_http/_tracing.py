@@ -20,6 +20,9 @@ import httpx
 
 from flip_async._clock import Clock
 
+OPENTELEMETRY: Final = ("opentelemetry.trace", "opentelemetry.metrics", "opentelemetry.propagate")
+"""What is loaded of its API."""
+
 SCOPE: Final = "flip_async"
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.27.0"
 # In seconds. The default bounds are made for milliseconds: every answer would be in the first.
@@ -171,16 +174,13 @@ def make_tracing(api_url: str, version: str, clock: Clock) -> Tracing | None:
 
 @functools.cache  # Python remembers no import that failed: each client would search again.
 def load_api() -> _Api | None:
-    """OpenTelemetry's API, which takes 16 ms; `None` where it is not installed."""
+    """OpenTelemetry's API; `None` where it is not installed."""
     try:
-        return _Api(
-            trace=importlib.import_module("opentelemetry.trace"),
-            metrics=importlib.import_module("opentelemetry.metrics"),
-            propagate=importlib.import_module("opentelemetry.propagate"),
-        )
+        trace, metrics, propagate = (importlib.import_module(name) for name in OPENTELEMETRY)
     except (ImportError, ValueError):  # OTEL_PROPAGATORS may name what is not installed
         # `opentelemetry` itself proves nothing: it is a namespace that many packages share.
         return None
+    return _Api(trace=trace, metrics=metrics, propagate=propagate)
 
 
 def _server(url: httpx.URL) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import Final, Literal, Self, cast
 import attrs
 
 from flip_async._aio._callbacks import UserCodeError, notify_within, run_user_code
+from flip_async._aio._late import ANYIO_BACKEND, load_late
 from flip_async._aio._shutdown import GracefulShutdown
 from flip_async._aio._tasks import detached
 from flip_async._aio._work import GivenUpError
@@ -319,6 +320,7 @@ class WebhookReceiver:
         home = InboxHome(key_digests=keys.digests, event_types=self._handlers.event_types)
         before, self._state = self._state, "opening"
         try:
+            await load_late(ANYIO_BACKEND)  # not when the first webhook waits
             if self._inbox is not None:
                 await self._open(self._inbox, home)
         except BaseException:

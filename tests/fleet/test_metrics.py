@@ -43,7 +43,8 @@ def told(reader: InMemoryMetricReader, kind: str) -> dict[str, float]:
 async def test_a_ledger_tells_what_is_in_hand_and_whether_redis_is_away(
     own_redis: RedisServer, reader: InMemoryMetricReader
 ) -> None:
-    gc.collect()  # what other tests have left
+    gc.collect()
+    left_by_others = told(reader, "commands")
     ledger = RedisCommandLedger(own_redis.url)
     await ledger.write("c", LedgerEntry(), owner="a", holds=True, keep_s=60)
     await ledger.renew({"c": 1}, {}, owner="a")
@@ -61,7 +62,7 @@ async def test_a_ledger_tells_what_is_in_hand_and_whether_redis_is_away(
     await ledger.aclose()
     del ledger
     gc.collect()
-    assert not told(reader, "commands")
+    assert told(reader, "commands") in ({}, left_by_others)
 
 
 async def test_a_token_store_tells_what_it_has_spared(

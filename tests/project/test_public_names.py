@@ -25,6 +25,8 @@ PUBLIC = [
     "flip_async.fastapi",
     "flip_async.httpx2",
     "flip_async.redis",
+    "flip_async.aiohttp",
+    "flip_async.httpx2",
 ]
 
 DOCUMENTED = {

@@ -53,6 +53,7 @@ class BearerAuth(httpx.Auth):
         self._source: Final = source
         self._origins: Final = _allowed_origins(origins, insecure_http)
         self._any_loopback: Final = any_loopback
+        self._allowed_url: httpx.URL | None = None
         self._keep_fresh: Final = keep_fresh
         self._renewable: Final = renewable
         self._refresher: Final = Refresher(
@@ -114,9 +115,8 @@ class BearerAuth(httpx.Auth):
 
     def _sign_at_once(self, request: httpx.Request) -> Token | None:
         """Set the header from a fresh token [A1]: nothing is awaited, and no lock is taken."""
-        url = request.url
-        if (url.scheme, url.raw_host, url.port) not in self._origins:
-            self._check_origin(url)
+        if request.url is not self._allowed_url:  # a client of ours has one object for a path
+            self._check_url(request.url)
         held = self._fresh(self._monotonic(), self._wall())
         if held is None or self._keep_fresh:
             return None
@@ -127,6 +127,11 @@ class BearerAuth(httpx.Auth):
         token = await self._refresher.acquire()
         request.headers["Authorization"] = token.authorization()
         return token
+
+    def _check_url(self, url: httpx.URL) -> None:
+        if (url.scheme, url.raw_host, url.port) not in self._origins:
+            self._check_origin(url)
+        self._allowed_url = url
 
     def _check_origin(self, url: httpx.URL) -> None:
         origin = Origin.of(url)

@@ -10,7 +10,7 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 nox.needs_version = ">=2025.2.9"
-nox.options.sessions = ["lint", "types", "tests", "lowest", "docs"]
+nox.options.sessions = ["lint", "types", "tests", "lowest", "docs", "package"]
 nox.options.reuse_existing_virtualenvs = True
 # A Python that is not there is passed over, and nox says so; in CI too.
 nox.options.error_on_missing_interpreters = False
@@ -99,6 +99,40 @@ def docs(session: nox.Session) -> None:
         "sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html"
     )
     session.log(f"open {Path('docs/_build/html/index.html')}")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Wheel and sdist: built, checked, and each used in an environment that has nothing else."""
+    session.install("--quiet", "build>=1.2", "twine>=6")
+    folder = Path(session.create_tmp())
+    session.run("python", "-m", "build", "--outdir", str(folder), silent=True)
+    built = sorted(folder.glob("flip_async-*"))[-2:]
+    session.run("twine", "check", "--strict", *map(str, built))
+    for path in built:
+        clean = folder / f"env-{path.suffix[1:]}"
+        session.run("python", "-m", "venv", "--clear", str(clean), silent=True)
+        python = str(clean / ("Scripts" if os.name == "nt" else "bin") / "python")
+        session.run(python, "-m", "pip", "install", "--quiet", str(path), external=True)
+        session.run(python, "-I", "-c", SMOKE, external=True)
+
+
+SMOKE = """
+import asyncio, importlib.metadata, importlib.resources
+import flip_async
+
+assert flip_async.__version__ == importlib.metadata.version("flip-async")
+assert importlib.resources.files(flip_async).joinpath("py.typed").is_file()
+
+async def main():
+    try:
+        async with flip_async.SandboxClient(api_key="fl_your_api_key") as flip:
+            await flip.site("").get()
+    except flip_async.errors.InvalidArgumentError:
+        print("works without extras:", flip_async.__version__)
+
+asyncio.run(main())
+"""
 
 
 @nox.session

@@ -34,6 +34,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from flip_async._aio._per_loop import PerLoop
+from flip_async._aio._tasks import is_from_within
 from flip_async._checks import check_count, check_seconds
 from flip_async._transport._engines import check_proxy, check_verify
 from flip_async._transport._pool import KEEPALIVE_S, MAX_CONNECTIONS, proxy_for, tls_context
@@ -161,6 +162,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             return _response_of(answer, sessions.slots)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             failure = _as_httpx(error)
+        except asyncio.CancelledError:
+            if not is_from_within():
+                raise
+            failure = httpx.ConnectError("the transport was closed meanwhile")  # it looks up names
         # Left before it is raised: an error of aiohttp's has the request's headers in it.
         raise failure
 

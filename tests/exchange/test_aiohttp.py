@@ -1,5 +1,6 @@
 """What is aiohttp's own, beside what every engine must hold (tests/engines) [E4]."""
 
+import asyncio
 import subprocess
 import sys
 
@@ -147,6 +148,28 @@ async def test_respx_does_not_see_an_engine() -> None:
     ):
         with respx.mock():
             assert (await flip.request("GET", "/v1/sites")).json() == {}
+
+
+async def test_a_transport_that_is_closed_while_a_name_is_looked_up_cancels_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Aiohttp cancels its own look-up, and lets that cancellation out (B1)."""
+    asked = asyncio.Event()
+
+    async def never(*arguments: object, **options: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", never)
+    transport = AiohttpTransport()
+    request = asyncio.create_task(
+        transport.handle_async_request(httpx.Request("GET", "http://flip.invalid/v1/sites"))
+    )
+    await asked.wait()
+    await transport.aclose()
+
+    with pytest.raises(httpx.ConnectError, match="closed"):
+        await request
 
 
 def test_nothing_else_loads_aiohttp() -> None:

@@ -47,6 +47,7 @@ __all__ = ["AiohttpTransport"]
 _OF_AIOHTTP: Final = frozenset({"accept", "accept-encoding", "content-type", "user-agent"})
 """Headers that it adds, where it is not told not to."""
 
+_NO_SOCKS: Final = "it is for SOCKS, which aiohttp does not speak"
 _PIECE: Final = 64 * 1024
 _LONGEST_HEADER: Final = 100 * 1024  # as h11, httpx's own
 _SHORTEST_S: Final = 0.001  # 0 is none at all for aiohttp
@@ -88,7 +89,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         check_count(max_connections, field="max_connections")
         idle_s = check_seconds(keepalive_s, field="keepalive_s")
         self._verify: Final = verify
-        self._proxy: Final = _usable(check_proxy(proxy), "proxy=")
+        self._proxy: Final = _usable(check_proxy(proxy, why_no_socks=_NO_SOCKS), "proxy=")
         self._loops: Final = PerLoop(lambda: _Sessions(max_connections, idle_s), _Sessions.aclose)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -220,7 +221,8 @@ class _Sessions:
             return given
         origin = (url.scheme, url.host)
         if origin not in self._proxies:
-            self._proxies[origin] = _usable(proxy_for(url), "the proxy of the environment")
+            proxy = proxy_for(url, why_no_socks=_NO_SOCKS)
+            self._proxies[origin] = _usable(proxy, "the proxy of the environment")
         return self._proxies[origin]
 
     async def aclose(self) -> None:
@@ -292,11 +294,7 @@ def _basic(pair: tuple[bytes, bytes]) -> str:
 
 
 def _usable(proxy: httpx.Proxy | None, name: str) -> httpx.Proxy | None:
-    if proxy is None:
-        return None
-    if proxy.url.scheme not in {"http", "https"}:
-        raise ConfigurationError(f"{name} is for SOCKS, which aiohttp does not speak")
-    if proxy.ssl_context is not None:
+    if proxy is not None and proxy.ssl_context is not None:
         raise ConfigurationError(
             f"{name} has a TLS context of its own, which aiohttp does not take: pass verify="
         )

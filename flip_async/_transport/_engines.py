@@ -25,8 +25,12 @@ def check_verify(verify: object) -> None:
     check_kind_or_none(verify, ssl.SSLContext, field="verify")
 
 
-def check_proxy(proxy: object) -> httpx.Proxy | None:
+def check_proxy(proxy: object, *, why_no_socks: str | None = None) -> httpx.Proxy | None:
     """A proxy that was given, as httpx has it.
+
+    Args:
+        proxy: What was given; `None` passes.
+        why_no_socks: Why a proxy for SOCKS cannot be used, if it cannot.
 
     Raises:
         ConfigurationError: It cannot be used; what is in it is not shown.
@@ -36,7 +40,7 @@ def check_proxy(proxy: object) -> httpx.Proxy | None:
         return None
     if not isinstance(proxy, str | httpx.Proxy):
         refuse("proxy", "a str or an httpx.Proxy", proxy)
-    found = read_proxy(proxy)
+    found = read_proxy(proxy, why_no_socks)
     if isinstance(found, str):
         raise ConfigurationError(f"proxy= cannot be used as a proxy: {found}")
     return found

@@ -102,8 +102,12 @@ def _no_tls() -> ssl.SSLContext:
 # Proxies
 
 
-def proxy_for(url: httpx.URL) -> httpx.Proxy | None:
+def proxy_for(url: httpx.URL, *, why_no_socks: str | None = None) -> httpx.Proxy | None:
     """The proxy that the environment variables name for a URL; never one for loopback [A13].
+
+    Args:
+        url: Where a request goes.
+        why_no_socks: Why a proxy for SOCKS cannot be used, if it cannot.
 
     Raises:
         ConfigurationError: It cannot work; names the variable, and not what is in it.
@@ -115,13 +119,13 @@ def proxy_for(url: httpx.URL) -> httpx.Proxy | None:
     text = proxies.get(kind)
     if not text:
         return None
-    proxy = read_proxy(text if "://" in text else f"http://{text}")
+    proxy = read_proxy(text if "://" in text else f"http://{text}", why_no_socks)
     if isinstance(proxy, str):
         raise ConfigurationError(f"{_variable_named(kind)} cannot be used as a proxy: {proxy}")
     return proxy
 
 
-def read_proxy(given: str | httpx.Proxy) -> httpx.Proxy | str:
+def read_proxy(given: str | httpx.Proxy, why_no_socks: str | None = None) -> httpx.Proxy | str:
     """A proxy, or why it is none; shows nothing of what was given."""
     try:
         proxy = given if isinstance(given, httpx.Proxy) else httpx.Proxy(given)
@@ -129,8 +133,10 @@ def read_proxy(given: str | httpx.Proxy) -> httpx.Proxy | str:
         return "it is no http://, https:// or socks5:// URL"
     if not proxy.url.host or not 0 < (proxy.url.port or 1) <= 65535:
         return "it is no URL with a host and a port"
-    if proxy.url.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
-        return "SOCKS needs the package socksio: pip install 'httpx[socks]'"
+    if proxy.url.scheme.startswith("socks"):
+        if why_no_socks is None and importlib.util.find_spec("socksio") is None:
+            why_no_socks = "SOCKS needs the package socksio: pip install 'httpx[socks]'"
+        return why_no_socks or proxy
     return proxy
 
 

@@ -48,7 +48,7 @@ def run() -> int:
         # Frames are for the eye, and whoever searches needs whole lines.
         app.help_formatter, app.console = "plain", Console(width=_WIDE)
     try:
-        code = app(exit_on_error=False, print_error=False)
+        code = app(sys.argv[1:], exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
         complain(f"flip: {error}".strip() + " (`flip --help` tells what there is)")

@@ -2,9 +2,11 @@
 
 import asyncio
 import platform
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Final
 
+import attrs
 import httpx
 from cyclopts import Parameter, validators
 
@@ -13,7 +15,7 @@ from flip_async._cli._checkup import Finding, failed, fine, print_findings, skip
 from flip_async._cli._client import ANYWHERE, Where
 from flip_async._cli._clock_skew import skew_of
 from flip_async._cli._operation import FAILED, FINE, Json, operate
-from flip_async._cli._road import certificates, proxies, reach, roads_to
+from flip_async._cli._road import Road, certificates, proxies, reach, roads_to
 from flip_async._cli._settings import credential, environment, is_api_key
 from flip_async._cli._token import bearer_of
 
@@ -39,53 +41,73 @@ def doctor(
     timeout_s
         How long each of its requests may take, in seconds.
     """
-
-    async def work() -> int:
-        findings: list[Finding] = []
-        async for finding in _examine(where, timeout_s):
-            findings.append(finding)
-            if not json:
-                finding.print()
-        if json:
-            print_findings(findings)
-        return FAILED if any(finding.status == "failed" for finding in findings) else FINE
-
-    return operate(work)
+    return operate(lambda: _doctor(Surroundings.of(where), where, timeout_s, as_json=json))
 
 
-async def _examine(where: Where, timeout_s: float) -> AsyncIterator[Finding]:
-    yield fine(
-        "versions",
-        f"flip_async {__version__}, httpx {httpx.__version__}, Python "
-        f"{platform.python_version()}, {platform.system()}",
-    )
-    of_credential = credential()
-    yield of_credential
-    of_environment, place = environment(where.environment)
-    yield of_environment
-    if place is None:
-        for finding in _not_tried("the environment", first="proxy"):
-            yield finding
-        return
-    roads = roads_to(place, with_tokens=not is_api_key())
-    broken: Finding | None = None
-    for finding in (*proxies(roads), certificates(roads)):
+async def _doctor(around: "Surroundings", where: Where, timeout_s: float, *, as_json: bool) -> int:
+    findings: list[Finding] = []
+    async for finding in _examine(around, where, timeout_s):
+        findings.append(finding)
+        if not as_json:
+            finding.print()
+    if as_json:
+        print_findings(findings)
+    return FAILED if any(finding.status == "failed" for finding in findings) else FINE
+
+
+@attrs.frozen
+class Surroundings:
+    """What can be seen with no request.
+
+    Attributes:
+        findings: What of it is well, and what is not.
+        place: Which Flip is meant.
+        roads: The roads there.
+        tls: What checks certificates; `None` where it cannot be made.
+    """
+
+    findings: list[Finding]
+    place: Environment | None
+    roads: list[Road]
+    tls: ssl.SSLContext | None
+
+    @classmethod
+    def of(cls, where: Where) -> "Surroundings":
+        """Look around."""
+        versions = (
+            f"flip_async {__version__}, httpx {httpx.__version__}, "
+            f"Python {platform.python_version()}, {platform.system()}"
+        )
+        of_environment, place = environment(where.environment)
+        findings = [fine("versions", versions), credential(), of_environment]
+        if place is None:
+            return cls(findings, None, [], None)
+        roads = roads_to(place, with_tokens=not is_api_key())
+        of_certificates, tls = certificates(roads)
+        return cls([*findings, *proxies(roads), of_certificates], place, roads, tls)
+
+    def failed(self, *checks: str) -> str | None:
+        """Which of some checks has failed, if one has."""
+        found = (one.check for one in self.findings if one.status == "failed")
+        return next((name for name in found if name in checks), None)
+
+
+async def _examine(around: Surroundings, where: Where, timeout_s: float) -> AsyncIterator[Finding]:
+    for finding in around.findings:
         yield finding
-        broken = finding if finding.status == "failed" else broken
+    broken = around.failed("environment") or around.failed("proxy", "certificates")
+    first = "proxy" if around.place is None else "network"
     if broken is None:
-        for road in roads:
-            finding = await reach(road, timeout_s)
+        for road in around.roads:
+            finding = await reach(road, around.tls, timeout_s)
             yield finding
-            broken = finding if finding.status == "failed" else broken
-        first = "token"
-    else:
-        first = "network"
-    broken = of_credential if broken is None and of_credential.status == "failed" else broken
-    if broken is not None:
-        for finding in _not_tried(f"the check of the {broken.check}", first=first):
+            broken = "network" if finding.status == "failed" else broken
+        first, broken = "token", broken or around.failed("credential")
+    if broken is not None or around.place is None:
+        for finding in _not_tried(f"the check of the {broken}", first=first):
             yield finding
         return
-    async for finding in _ask(where, place, timeout_s):
+    async for finding in _ask(where, around.place, timeout_s):
         yield finding
 
 

@@ -97,35 +97,37 @@ def proxies(roads: list[Road]) -> Iterator[Finding]:
     yield fine("proxy", " and ".join(sorted(used)) or "none")
 
 
-def certificates(roads: list[Road]) -> Finding:
+def certificates(roads: list[Road]) -> tuple[Finding, ssl.SSLContext | None]:
     """Which certificates are trusted, and whether they can be read."""
     name = next((name for name in _CERTIFICATE_VARIABLES if os.environ.get(name)), None)
     source = "those of certifi" if name is None else f"{os.environ[name]} ({name})"
     try:
         if name == "SSL_CERT_DIR" and not Path(os.environ[name]).is_dir():
             raise NotADirectoryError("no such folder")
-        httpx.create_ssl_context()
+        tls = httpx.create_ssl_context()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)
         blamed = name or ("SSLKEYLOGFILE" if os.environ.get("SSLKEYLOGFILE") else "certifi")
         problem = f"{blamed} cannot be used ({type(error).__name__}: {reason})"
         advice = f"let {blamed} name a file of certificates in PEM form, or unset it"
         if any(road.is_tls for road in roads):
-            return failed("certificates", problem, advice)
-        return warning("certificates", f"{problem}; it is not needed for http://", advice)
-    return fine("certificates", source)
+            return failed("certificates", problem, advice), None
+        told = f"{problem}; it is not needed for http://"
+        return warning("certificates", told, advice), None
+    return fine("certificates", source), tls
 
 
-async def reach(road: Road, timeout_s: float) -> Finding:
+async def reach(road: Road, tls: ssl.SSLContext | None, timeout_s: float) -> Finding:
     """Connect to a host, or to the proxy on the way there."""
     target = road.url if road.proxy is None else road.proxy
     address = _address(target)
     host, port = target.host, int(address.rpartition(":")[2])
     to = f"the {road.name}, {address}" if road.proxy is None else f"the proxy {address}"
-    tls = httpx.create_ssl_context() if target.scheme == "https" else None
     try:
         async with asyncio.timeout(timeout_s):
-            _, writer = await asyncio.open_connection(host, port, ssl=tls)
+            _, writer = await asyncio.open_connection(
+                host, port, ssl=tls if target.scheme == "https" else None
+            )
     except ssl.SSLCertVerificationError as error:
         reason = f"{to} is reached, and its certificate is not trusted ({error.verify_message})"
         return failed("network", reason, _TRUST)

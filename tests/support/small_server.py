@@ -82,9 +82,10 @@ class SmallServer:
         default = 404 if path not in self.answers else 200
         request.send_response(self.statuses.get(path, default))
         request.send_header("Content-Type", "text/html" if is_html else "application/json")
-        request.send_header("Content-Length", str(len(content)))
+        request.send_header("Content-Length", str(0 if answer is None else len(content)))
         request.end_headers()
-        request.wfile.write(content)
+        if request.command != "HEAD" and answer is not None:
+            request.wfile.write(content)
 
     def __enter__(self) -> Self:
         self._thread.start()

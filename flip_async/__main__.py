@@ -3,11 +3,16 @@
 import sys
 from typing import Final
 
+from flip_async._version import __version__
+
 _EXTRAS: Final = ("cyclopts", "rich", "fastapi", "pydantic", "starlette", "uvicorn")
 
 
 def main() -> int:
     """Run the command line; without its extras, say which ones to install."""
+    if sys.argv[1:] == ["--version"]:  # a bug report needs it where nothing else works
+        print(__version__)  # noqa: T201
+        return 0
     try:
         from flip_async._cli import run
 

@@ -11,7 +11,8 @@ from rich.console import Console
 from flip_async import errors
 from flip_async._cli._rows import FileError
 
-_TERMINATED: Final = 128 + signal.SIGTERM
+TERMINATED: Final = 128 + signal.SIGTERM
+"""Exit code after SIGTERM."""
 
 
 def say(console: Console, text: str, *, style: str | None = None) -> None:
@@ -19,16 +20,12 @@ def say(console: Console, text: str, *, style: str | None = None) -> None:
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def run(console: Console, work: Callable[[], Awaitable[int]], way_on: Callable[[], str]) -> int:
-    """Run something that can be stopped, in order, by Ctrl-C or SIGTERM.
+def until_stopped(work: Callable[[], Awaitable[int]]) -> int:
+    """Run something in an event loop, to its end or until a signal cancels it.
 
-    Args:
-        console: Where to say how it ended.
-        work: Gives the exit code.
-        way_on: What to say of going on, where it did not end by itself.
-
-    Returns:
-        The exit code.
+    Raises:
+        KeyboardInterrupt: Ctrl-C ended it.
+        CancelledError: SIGTERM ended it.
     """
 
     async def main() -> int:
@@ -44,14 +41,28 @@ def run(console: Console, work: Callable[[], Awaitable[int]], way_on: Callable[[
             loop.add_signal_handler(signal.SIGTERM, leave)
         return await work()
 
+    return asyncio.run(main())
+
+
+def run(console: Console, work: Callable[[], Awaitable[int]], way_on: Callable[[], str]) -> int:
+    """Run something that can be stopped, in order, by Ctrl-C or SIGTERM.
+
+    Args:
+        console: Where to say how it ended.
+        work: Gives the exit code.
+        way_on: What to say of going on, where it did not end by itself.
+
+    Returns:
+        The exit code.
+    """
     try:
-        return asyncio.run(main())
+        return until_stopped(work)
     except KeyboardInterrupt:
         say(console, f"stopped{way_on()}")
         return 130
     except asyncio.CancelledError:
         say(console, f"stopped by SIGTERM{way_on()}")
-        return _TERMINATED
+        return TERMINATED
     except (FileError, errors.FlipError, OSError) as error:
         say(console, f"{type(error).__name__}: {error}{way_on()}", style="red")
         return 2

@@ -2,15 +2,42 @@
 
 import asyncio
 import errno
+import json
+import logging
+import os
 import shlex
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
+import attrs
+from cyclopts import Parameter
 from rich.console import Console
 
+from flip_async._cli._operation import FAILED, FINE, USAGE, UsageError
+from flip_async._cli._output import complain
 from flip_async.errors import FlipError
+from flip_async.models import CommissionSite, DeviceBatteryAttributes, DeviceCreate
 
 if TYPE_CHECKING:  # whoever sends telemetry needs no emulator
     from flip_async.emulator import Emulator
+
+
+_SITE: Final = CommissionSite(
+    id="home-1", state_code="CA", zip_code="88801", city="Fresno", email="home-1@example.com"
+)
+_BATTERY: Final = DeviceCreate(
+    id="battery-1",
+    manufacturer_name="Example Batteries",
+    product_name="Wall 10",
+    serial_number="EB-0001",
+    attributes=DeviceBatteryAttributes(
+        battery_capacity_wh=10_000, battery_power_input_w=5_000, battery_power_output_w=5_000
+    ),
+    install_date=datetime(2025, 6, 1, tzinfo=UTC),
+)
 
 
 def emulator(
@@ -20,16 +47,19 @@ def emulator(
     token_lifetime_s: float = 3600,
     webhook_url: str | None = None,
     dispatch_every_s: float | None = None,
+    credentials: Path | None = None,
     api_key: str | None = None,
     client_id: str | None = None,
     client_secret: str | None = None,
     webhook_secret: str | None = None,
-    seed: int | None = None,
+    seed: Annotated[bool | int | None, Parameter(negative="")] = None,
+    quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Serve a local Flip and print the variables that point an application at it.
 
-    Its credentials are new at each start, unless they are given or there is a seed. Do not give
-    it real ones: other users of the machine see the command line.
+    Its credentials are new at each start, unless they are given, kept in a file, or there is a
+    seed. Do not give it real ones: other users of the machine see the command line. It ends with
+    0 after Ctrl-C, 1 where the port is taken, and 2 where it cannot work as it is called.
 
     Parameters
     ----------
@@ -43,6 +73,8 @@ def emulator(
         Where to deliver webhooks, such as http://127.0.0.1:8000/webhooks/flip.
     dispatch_every_s
         Approve enrollments and call for power every so many seconds.
+    credentials
+        A file that keeps its credentials over restarts; it is made where there is none.
     api_key
         The API key that it accepts.
     client_id
@@ -52,47 +84,146 @@ def emulator(
     webhook_secret
         What its webhooks are signed with, whsec_...
     seed
-        Credentials that are not given, tokens and ids are the same each time.
+        Begin with the enrolled site home-1 and its battery-1; credentials that are not given,
+        tokens and ids are the same each time. With a number they are those of the number.
+    quiet
+        Log neither requests nor failed deliveries.
     """
     from flip_async.emulator import Emulator
 
     console = Console()
     try:
+        known = Credentials.kept_in(credentials)
         flip_local = Emulator(
             host=host,
             port=port,
             token_lifetime_s=token_lifetime_s,
-            api_key=api_key,
-            client_id=client_id,
-            client_secret=client_secret,
-            webhook_secret=webhook_secret,
-            seed=seed,
+            api_key=api_key or known.api_key,
+            client_id=client_id or known.client_id,
+            client_secret=client_secret or known.client_secret,
+            webhook_secret=webhook_secret or known.webhook_secret,
+            seed=None if seed is None or seed is False else int(seed),
         )
-        if webhook_url is not None:
-            flip_local.register_webhook(webhook_url)
-    except FlipError as error:
-        Console(stderr=True).print(str(error), style="red", markup=False)
-        return 2
-    try:
-        asyncio.run(_serve(console, flip_local, dispatch_every_s))
+        if credentials is not None:
+            Credentials.of(flip_local).keep_in(credentials)
+        if not quiet:
+            _log_to_standard_error()
+        asyncio.run(
+            _serve(
+                console,
+                flip_local,
+                webhook_url=webhook_url,
+                dispatch_every_s=dispatch_every_s,
+                is_seeded=seed is not None and seed is not False,
+            )
+        )
     except KeyboardInterrupt:
         console.print("stopped")
+    except (UsageError, FlipError) as error:
+        complain(f"flip: {error}")
+        return USAGE
     except OSError as error:
         reason = "is taken: try --port 0" if error.errno == errno.EADDRINUSE else str(error)
-        Console(stderr=True).print(f"cannot listen on {host}:{port}: {reason}", style="red")
-        return 1
-    return 0
+        complain(f"flip: cannot listen on {host}:{port}: {reason}")
+        return FAILED
+    return FINE
 
 
-async def _serve(console: Console, flip_local: "Emulator", dispatch_every_s: float | None) -> None:
+@attrs.frozen(kw_only=True)
+class Credentials:
+    """What the local Flip accepts and signs with, as a file keeps it."""
+
+    api_key: str | None = attrs.field(default=None, repr=False)
+    client_id: str | None = None
+    client_secret: str | None = attrs.field(default=None, repr=False)
+    webhook_secret: str | None = attrs.field(default=None, repr=False)
+
+    @classmethod
+    def kept_in(cls, path: Path | None) -> "Credentials":
+        """Read a file; one that is not there has none.
+
+        Raises:
+            UsageError: It has something else in it; what, no error shows.
+        """
+        if path is None:
+            return cls()
+        try:
+            document: object = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return cls()
+        except OSError as error:
+            raise UsageError(f"--credentials {path} cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError):
+            document = None
+        names = {field.name for field in attrs.fields(cls)}
+        if (
+            not isinstance(document, Mapping)
+            or not names >= document.keys()
+            or not all(isinstance(value, str) for value in document.values())
+        ):
+            raise UsageError(
+                f"--credentials {path} holds no credentials of a local Flip: it is a JSON object "
+                f"with {', '.join(sorted(names))}; delete it for a new one"
+            )
+        return cls(**document)
+
+    @classmethod
+    def of(cls, flip_local: "Emulator") -> "Credentials":
+        """Those of an emulator."""
+        return cls(**{field.name: getattr(flip_local, field.name) for field in attrs.fields(cls)})
+
+    def keep_in(self, path: Path) -> None:
+        """Write them down, where only this user can read them.
+
+        Raises:
+            UsageError: They cannot be written.
+        """
+        try:
+            number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(number, "w", encoding="utf-8") as file:
+                json.dump(attrs.asdict(self), file, indent=2)
+                file.write("\n")
+        except OSError as error:
+            raise UsageError(f"--credentials {path} cannot be written: {error.strerror}") from None
+
+
+def _log_to_standard_error() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logger = logging.getLogger("flip_async.emulator")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+async def _serve(
+    console: Console,
+    flip_local: "Emulator",
+    *,
+    webhook_url: str | None,
+    dispatch_every_s: float | None,
+    is_seeded: bool,
+) -> None:
     async with flip_local:
+        if is_seeded:
+            await _enroll_a_site(flip_local)
+        if webhook_url is not None:
+            flip_local.register_webhook(webhook_url)
         console.print(f"a local Flip listens on {flip_local.api_url}; Ctrl-C stops it\n")
         for name, value in flip_local.variables().items():
             line = f"export {name}={shlex.quote(value)}"
             console.print(line, soft_wrap=True, highlight=False, markup=False)
+        sys.stdout.flush()
         if dispatch_every_s is not None:
             await _dispatch_for_ever(console, flip_local, dispatch_every_s)
         await asyncio.Event().wait()
+
+
+async def _enroll_a_site(flip_local: "Emulator") -> None:
+    """As an application would, so that the local Flip knows it as it knows any other."""
+    async with flip_local.client() as flip:
+        await flip.sites.commission(_SITE, [_BATTERY], can_auto_enroll=True)
+    flip_local.review_enrollments()
+    flip_local.forget_counts()
 
 
 async def _dispatch_for_ever(console: Console, flip_local: "Emulator", every_s: float) -> None:

@@ -3,14 +3,15 @@
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import attrs
 from cyclopts import App, Parameter
 from rich.console import Console
 
-from flip_async import PRODUCTION, SANDBOX, FileTokenStore, FlipClient
+from flip_async import FlipClient
 from flip_async._cli._blocks import Blocks
+from flip_async._cli._client import EnvironmentName, TokenFile, make_client
 from flip_async._cli._columns import Columns
 from flip_async._cli._console import run, say
 from flip_async._cli._journal import NOTHING, Journal, Settled
@@ -21,8 +22,6 @@ from flip_async._cli._rows import Dialect, FileError, FileFormat, Rows, open_row
 from flip_async._cli._sending import Sending, progress_bar
 
 telemetry: Final = App(name="telemetry", help="Send telemetry from files.")
-
-_ENVIRONMENTS: Final = {"production": PRODUCTION, "sandbox": SANDBOX}
 
 
 @Parameter(name="*", negative="")
@@ -104,24 +103,12 @@ class Reading:
         return where
 
 
-Environment = Annotated[
-    Literal["production", "sandbox"] | None,
-    Parameter(help="Where to; by default FLIP_ENVIRONMENT, or FLIP_API_URL."),
-]
-
-
-TokenFile = Annotated[
-    Path | None,
-    Parameter(help="Where to keep the access token, so that many runs sign in once (mode 0600)."),
-]
-
-
 @telemetry.command
 def backfill(
     file: Path,
     *,
     reading: Reading = Reading(),  # frozen
-    environment: Environment = None,
+    environment: EnvironmentName = None,
     token_file: TokenFile = None,
     concurrency: int = 4,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
@@ -152,7 +139,7 @@ def backfill(
         if dry_run:
             with reading.opened(file) as (rows, blocks):
                 return await preview(rows, blocks, console)
-        flip = _client(environment, token_file)
+        flip = make_client(environment, token_file)
         journal = Journal.beside(file, repr(reading), flip.environment.api_url)
         settled = NOTHING if restart else journal.settled()
         if settled.count:
@@ -181,7 +168,7 @@ def send(
     file: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
     reading: Reading = Reading(),  # frozen
-    environment: Environment = None,
+    environment: EnvironmentName = None,
     token_file: TokenFile = None,
     concurrency: int = 4,
 ) -> int:
@@ -201,7 +188,7 @@ def send(
     path = None if file == "-" else Path(file)
 
     async def work() -> int:
-        flip = _client(environment, token_file)
+        flip = make_client(environment, token_file)
         with reading.opened(path) as (rows, blocks):
             where = reading.list_beside(path)
             return await _send(
@@ -210,13 +197,6 @@ def send(
             )  # fmt: skip
 
     return run(console, work, lambda: "")
-
-
-def _client(environment: str | None, token_file: Path | None) -> FlipClient:
-    return FlipClient(
-        environment=None if environment is None else _ENVIRONMENTS[environment],
-        token_store=None if token_file is None else FileTokenStore(token_file),
-    )
 
 
 async def _send(

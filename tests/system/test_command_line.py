@@ -1,10 +1,12 @@
 """`flip`, as a shell runs it."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -12,7 +14,7 @@ import pytest
 
 from flip_async import SandboxClient
 from flip_async._cli import _demo, app
-from tests.support.processes import default_signals
+from tests.support.processes import ROOT, Process, default_signals
 
 
 def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -68,6 +70,87 @@ async def test_the_emulator_is_given_its_credentials_or_a_seed() -> None:
     assert once["FLIP_CLIENT_SECRET"] == again["FLIP_CLIENT_SECRET"]
     assert once["FLIP_WEBHOOK_SECRET"] == again["FLIP_WEBHOOK_SECRET"]
     assert (once["FLIP_CLIENT_ID"], again["FLIP_CLIENT_ID"]) == ("emulator", "me")
+
+
+async def started(*options: str) -> tuple[Process, dict[str, str]]:
+    """An emulator as a process, and the variables that it printed."""
+    process = Process("-m", "flip_async", "emulator", "--port", "0", *options)
+    await process.start()
+    await process.until_it_says("FLIP_WEBHOOK_SECRET")
+    lines = [line for line in process.output.splitlines() if line.startswith("export ")]
+    pairs = (line.removeprefix("export ").partition("=") for line in lines)
+    return process, {name: value for name, _, value in pairs}
+
+
+async def test_the_emulator_keeps_its_credentials_in_a_file(tmp_path: Path) -> None:
+    """And what is given wins over the file, and is kept."""
+    path = tmp_path / "credentials.json"
+    secrets: list[str] = []
+    for options in ((), (), ("--client-secret", "mine_all_mine"), ()):
+        process, variables = await started("--credentials", str(path), *options)
+        await process.end(signal.SIGTERM)
+        secrets.append(variables["FLIP_CLIENT_SECRET"])
+
+    assert secrets[0] == secrets[1]
+    assert secrets[2:] == ["mine_all_mine"] * 2
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"api_key": 1}', '{"password": "pass_word"}'])
+def test_a_file_that_holds_no_credentials_is_left_alone(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "credentials.json"
+    path.write_text(content)
+
+    done = run("emulator", "--port", "0", "--credentials", str(path))
+
+    assert done.returncode == 2
+    assert "holds no credentials of a local Flip" in done.stderr
+    assert "pass_word" not in done.stderr
+    assert path.read_text() == content
+
+
+def test_credentials_that_cannot_be_kept_are_told() -> None:
+    done = run("emulator", "--port", "0", "--credentials", "/nowhere/credentials.json")
+
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+
+
+@pytest.mark.parametrize("seed", [("--seed",), ("--seed", "7")])
+async def test_a_seeded_emulator_begins_with_an_enrolled_site(
+    monkeypatch: pytest.MonkeyPatch, seed: tuple[str, ...]
+) -> None:
+    process, variables = await started(*seed)
+    async with process_ended(process):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        async with SandboxClient() as flip:
+            sites = await flip.sites.list()
+            enrollments = await flip.site("home-1").enrollments.list()
+
+    assert [site.id for site in sites] == ["home-1"]
+    assert [(one.status, one.device_ids) for one in enrollments] == [("ACTIVE", ["battery-1"])]
+
+
+@contextlib.asynccontextmanager
+async def process_ended(process: Process) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await process.end(signal.SIGKILL)
+
+
+async def test_a_failed_delivery_is_logged_unless_it_is_quiet() -> None:
+    options = ("--seed", "--dispatch-every-s", "0.05", "--webhook-url", "http://127.0.0.1:1/")
+
+    loud, _ = await started(*options)
+    await loud.until_it_says("failed with ConnectError")
+    await loud.end(signal.SIGKILL)
+    quiet, _ = await started(*options, "--quiet")
+    await quiet.until_it_says("dispatched 1 events\n" * 3)
+    await quiet.end(signal.SIGKILL)
+
+    assert "failed with" not in quiet.output
 
 
 def test_an_emulator_with_a_credential_that_is_none_says_so() -> None:
@@ -148,6 +231,34 @@ def test_the_emulator_without_its_extra_says_which_one(tmp_path: Path) -> None:
     )  # fmt: skip
 
     assert "pip install 'flip-async[emulator]'" in done.stderr
+
+
+@pytest.mark.parametrize("missing", ["cyclopts", "rich"])
+def test_the_version_is_told_without_an_extra(tmp_path: Path, missing: str) -> None:
+    from flip_async import __version__
+
+    (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.modules[{missing!r}] = None\n")
+
+    done = run("--version", PYTHONPATH=f"{tmp_path}:{ROOT}")
+
+    assert (done.returncode, done.stdout) == (0, f"{__version__}\n")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_complete_subcommands(tmp_path: Path, shell: str) -> None:
+    done = run("--install-completion", "--shell", shell, HOME=str(tmp_path), SHELL=f"/bin/{shell}")
+
+    assert done.returncode == 0, done.stderr
+    written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("commission" in text for text in written)
+
+
+def test_nobody_pays_for_the_emulator_who_does_not_use_it() -> None:
+    code = "import sys, flip_async._cli; print([n for n in ('uvicorn', 'fastapi', 'pyarrow') if n in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,6 +97,17 @@ def test_a_picture_is_what_the_code_says(script: str) -> None:
     assert drawn["TARGET"].read_text(encoding="utf-8") == drawn["draw"](), f"run docs/{script}"
 
 
+def test_the_picture_of_the_demo_says_what_the_demo_says() -> None:
+    """But for its numbers, which are luck."""
+    demo = runpy.run_path(str(ROOT / "docs" / "_demo.py"))
+
+    printed = demo["words_of"]("$ flip demo " + demo["run"]())
+
+    picture = demo["TARGET"].read_text(encoding="utf-8")
+    assert demo["words_of_picture"](picture) == printed, "run docs/_demo.py"
+    assert "@font-face" not in picture, "a picture loads nothing from elsewhere"
+
+
 def test_the_figures_of_the_performance_page_are_those_of_the_last_run() -> None:
     drawn = runpy.run_path(str(ROOT / "docs" / "_performance.py"))
 

@@ -90,10 +90,22 @@ def test_the_readme_has_two_commands_of_one_line() -> None:
     assert all("\n" not in command and "--without-pip" in command for command in commands.values())
 
 
-def test_the_picture_of_the_life_cycle_is_what_the_code_says() -> None:
-    diagram = runpy.run_path(str(ROOT / "docs" / "_life_diagram.py"))
+@pytest.mark.parametrize("script", ["_life_diagram.py", "_timeline.py", "_house.py"])
+def test_a_picture_is_what_the_code_says(script: str) -> None:
+    drawn = runpy.run_path(str(ROOT / "docs" / script))
 
-    assert diagram["TARGET"].read_text(encoding="utf-8") == diagram["draw"]()
+    assert drawn["TARGET"].read_text(encoding="utf-8") == drawn["draw"](), f"run docs/{script}"
+
+
+def test_the_picture_of_the_demo_says_what_the_demo_says() -> None:
+    """But for its numbers, which are luck."""
+    demo = runpy.run_path(str(ROOT / "docs" / "_demo.py"))
+
+    printed = demo["words_of"]("$ flip demo " + demo["run"]())
+
+    picture = demo["TARGET"].read_text(encoding="utf-8")
+    assert demo["words_of_picture"](picture) == printed, "run docs/_demo.py"
+    assert "@font-face" not in picture, "a picture loads nothing from elsewhere"
 
 
 def test_the_figures_of_the_performance_page_are_those_of_the_last_run() -> None:

@@ -13,13 +13,14 @@ from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 from flip_async import FlipClient, errors
+from flip_async.emulator import Emulator
 from flip_async.models import CommissionSite
-from tests.support.threads import ThreadedEmulator
 from tests.system.test_story import battery
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+FILE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
 COMMAND = re.compile(r"<!-- the (\w+) command -->\n```shell\n(.*)\n```")
 
 
@@ -32,7 +33,7 @@ def local_flip(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         async with FlipClient() as flip:
             await flip.sites.commission(CommissionSite(id="hh-1042"), [battery("inv-77301")])
 
-    with ThreadedEmulator() as emulator:
+    with Emulator() as emulator:
         for name, value in emulator.variables().items():
             monkeypatch.setenv(name, value)
         asyncio.run(commission())
@@ -41,7 +42,13 @@ def local_flip(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("local_flip")
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_every_snippet_of_the_page_runs(page: Path) -> None:
+def test_every_snippet_of_the_page_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in FILE.findall(page.read_text()):  # which others of the page may import
+        (tmp_path / name).write_text(text)
+        monkeypatch.delitem(sys.modules, Path(name).stem, raising=False)
+        monkeypatch.syspath_prepend(tmp_path)
     document = Sybil(parsers=[PythonCodeBlockParser()], patterns=["*.md"]).parse(page)
     written = page.read_text().count("```python")
 

@@ -1,9 +1,7 @@
 """Every snippet of README and docs runs, and every picture and link is true."""
 
-import os
 import re
 import runpy
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,29 +56,6 @@ def test_every_snippet_of_the_page_runs(
         ran += 1
 
     assert ran >= written
-
-
-def test_the_fixtures_that_users_copy_work_with_pytest(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "how-to" / "test-with-the-emulator.md").read_text()
-    for name, title in (("conftest.py", "the fixtures"), ("test_mine.py", "a test with them")):
-        found = re.search(rf"<!-- {title} -->\n```python\n(.*?)```", page, re.DOTALL)
-        assert found is not None
-        (tmp_path / name).write_text(found[1])
-    with (tmp_path / "test_mine.py").open("a") as file:
-        file.write(
-            "\nasync def test_variables(flip_variables):\n"
-            "    from flip_async import SandboxClient\n"
-            "    async with SandboxClient() as flip:\n"
-            "        assert await flip.sites.list() == []\n"
-        )
-
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", "-p", "no:randomly", "."],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-
-    assert "2 passed" in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

@@ -11,7 +11,7 @@ import httpx
 import msgspec
 
 from flip_async.errors import DecodeError, InvalidArgumentError
-from flip_async.models._base import UNSET, LenientDatetime, as_plain, check, check_json
+from flip_async.models._base import UNSET, as_plain, check, check_json, decode_other
 
 T = TypeVar("T")
 
@@ -21,14 +21,6 @@ _HTML: Final = re.compile(rb"\s*<(?:!doctype\s+)?html\b", re.IGNORECASE)
 _MEDIA_TYPE: Final = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}", re.ASCII)
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 _HALF_PAIR: Final = re.compile("[\ud800-\udfff]")
-
-
-def _decode_other(kind: type, value: object) -> object:
-    if kind is object:
-        return value  # free form: what a user reads as `object`
-    if kind is LenientDatetime and isinstance(value, str):
-        return LenientDatetime.parse(value)
-    raise ValueError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
 
 
 _encoder: Final = msgspec.json.Encoder(enc_hook=as_plain)
@@ -100,7 +92,7 @@ def read(document: bytes, kind: type[T]) -> T:
 
 @functools.cache
 def _decoder(kind: Hashable) -> Callable[[bytes], object]:
-    return msgspec.json.Decoder(cast("type[object]", kind), dec_hook=_decode_other).decode
+    return msgspec.json.Decoder(cast("type[object]", kind), dec_hook=decode_other).decode
 
 
 @attrs.frozen

@@ -16,12 +16,38 @@ from flip_async.errors import InvalidArgumentError
 _BEGINS_AT: Final = datetime(2025, 7, 1, 12, tzinfo=UTC)
 
 
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:  # none does
+        return None
+
+
 class _Timer:
     def __init__(self, callback: Callable[[], object]) -> None:
-        self.callback: Callable[[], object] | None = callback
+        self._callback: Callable[[], object] | None = callback
+        self._loop: Final = _running_loop()
 
     def cancel(self) -> None:
-        self.callback = None
+        self._callback = None
+
+    @property
+    def is_wanted(self) -> bool:
+        gone = self._loop is not None and self._loop.is_closed()
+        return self._callback is not None and not gone
+
+    def fire(self) -> None:
+        """Call back: in the event loop that asked for it, which may run in another thread."""
+        loop = self._loop
+        if loop is None or loop is _running_loop() or not loop.is_running():
+            self._act()
+        else:
+            # Nobody waits for it here: that loop may wait for this thread.
+            loop.call_soon_threadsafe(self._act)
+
+    def _act(self) -> None:
+        if self._callback is not None:
+            self._callback()
 
 
 class ManualClock:
@@ -43,7 +69,8 @@ class ManualClock:
         InvalidArgumentError: The time has no zone, or luck is out of range.
     """
 
-    # Moved by `advance` alone, in the thread of the event loop; so are the timers.
+    # Moved by `advance` alone, in one thread at a time. Timers are added by whoever asks, in its
+    # own thread, which the heap's functions bear; each is called back where it was asked for.
 
     def __init__(self, now: datetime = _BEGINS_AT, *, luck: float = 0.5) -> None:
         check_kind(now, datetime, field="now")
@@ -69,9 +96,9 @@ class ManualClock:
         end_s = self._monotonic_s + seconds
         while self._timers and self._timers[0][0] <= end_s:
             due_s, _, timer = heapq.heappop(self._timers)
-            if timer.callback is not None:
+            if timer.is_wanted:
                 self._move_to(due_s)
-                timer.callback()
+                timer.fire()
         self._move_to(end_s)
 
     def _move_to(self, monotonic_s: float) -> None:

@@ -1,9 +1,10 @@
 """The emulator as a user sees it."""
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Final, Self, TypedDict, Unpack
+from typing import Concatenate, Final, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
 import httpx
 
@@ -26,6 +27,7 @@ from flip_async.emulator._faults import Cut, Fault, Faults
 from flip_async.emulator._oauth import OAuthClient
 from flip_async.emulator._random_source import RandomSource
 from flip_async.emulator._server import InProcessTransport, SocketServer
+from flip_async.emulator._thread import LoopThread, ThreadTransport
 from flip_async.emulator._webhooks import PAUSES_S, Endpoint, WebhookDelivery, WebhookSender
 from flip_async.emulator._world import World
 from flip_async.errors import InvalidArgumentError
@@ -35,6 +37,10 @@ _EVERY_ADDRESS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  
 """What listens on all addresses is reached at one of them."""
 _POWER_MODES: Final = ("SETPOINT", "FOLLOW_LOAD")
 _SETPOINT_W: Final = 5000
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class ClientOptions(TypedDict, total=False):
@@ -52,8 +58,26 @@ class ClientOptions(TypedDict, total=False):
     clock: Clock
 
 
+def _in_its_thread(
+    method: Callable[Concatenate["Emulator", P], T],
+) -> Callable[Concatenate["Emulator", P], T]:
+    """A method that touches what the emulator's event loop touches, for callers anywhere."""
+
+    @functools.wraps(method)
+    def call(self: "Emulator", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._thread is None:
+            return method(self, *args, **kwargs)
+        return self._thread.call(method, self, *args, **kwargs)
+
+    return call
+
+
 class Emulator:
     """A local Flip, with its OAuth host, for tests and demos; all state is in memory.
+
+    `async with` runs it in the running event loop, `with` in a thread of its own: for tests that
+    are not async, and for several event loops. Its methods may then be called from any thread,
+    and `client()` reaches it without a connection, in any event loop.
 
     Args:
         in_process: Answer without a socket: faster, and reached through `client()` or
@@ -76,6 +100,8 @@ class Emulator:
         clock: The time that it goes by, such as a `ManualClock`.
         accept_unknown_devices: Whether it takes telemetry of devices that were not commissioned.
             What Flip does with it is not documented; without this, such a point is `FAILED`.
+        enrolled_sites: Ids of sites that are there from the beginning, as `enroll_site` makes
+            them, and again after a `reset`.
 
     Attributes:
         api_key: A key that it accepts.
@@ -106,6 +132,7 @@ class Emulator:
         seed: int | None = None,
         clock: Clock | None = None,
         accept_unknown_devices: bool = False,
+        enrolled_sites: Sequence[str] = (),
     ) -> None:
         check_text(host, field="host")
         check_clock(clock)
@@ -148,8 +175,16 @@ class Emulator:
             self.webhook_secret, webhook_pauses_s, clock=clock, ids=RandomSource(seed, "webhooks")
         )
         self._world.listeners.append(self._sender.announce)
+        self._enrolled_sites: Final = tuple(check_names(enrolled_sites, field="enrolled_sites"))
         self._server: SocketServer | None = None
         self._transport: httpx.AsyncBaseTransport | None = None
+        self._thread: LoopThread | None = None
+        self._clients: Final[list[FlipClient]] = []  # of one in a thread, still to be closed
+        self._begin()
+
+    def _begin(self) -> None:
+        for site_id in self._enrolled_sites:
+            self._world.enroll_site(site_id, (f"{site_id}-battery",))
 
     # Where it is
 
@@ -180,16 +215,23 @@ class Emulator:
 
     @property
     def transport(self) -> httpx.AsyncBaseTransport | None:
-        """In process: what a client takes as its `transport`; else `None`."""
+        """In process or in a thread: what a client takes as its `transport`; else `None`."""
         return self._transport
 
     def client(self, **options: Unpack[ClientOptions]) -> FlipClient:
-        """A client for this emulator, with its OAuth credential where none is given."""
+        """A client for this emulator, with its OAuth credential where none is given.
+
+        Of an emulator in a thread it is closed with it, so that a test which is not async need
+        not.
+        """
         if not options.keys() & {"api_key", "client_id", "client_secret", "auth"}:
             options["client_id"] = self.client_id
             options["client_secret"] = self.client_secret
         options.setdefault("clock", self._clients_clock)
-        return FlipClient(environment=self.environment, transport=self._transport, **options)
+        client = FlipClient(environment=self.environment, transport=self._transport, **options)
+        if self._thread is not None:
+            self._clients.append(client)
+        return client
 
     def variables(self) -> dict[str, str]:
         """Environment variables that point `SandboxClient()` here."""
@@ -203,30 +245,59 @@ class Emulator:
 
     # What it was asked, and what it knows
 
+    @_in_its_thread
     def count(self, method: str, path: str) -> int:
         """How many requests there were of a method and a path, or a template of a path."""
         return self._app.count(method, path)
 
+    @_in_its_thread
     def forget_counts(self) -> None:
         """Begin to count anew."""
         self._app.forget_counts()
 
     @property
+    @_in_its_thread
     def telemetry(self) -> list[dict[str, object]]:
         """The points that were accepted, as they were sent."""
         return list(self._world.telemetry)
 
     @property
+    @_in_its_thread
     def site_ids(self) -> list[str]:
         """The ids of the sites that were commissioned."""
         return list(self._world.sites)
 
+    @_in_its_thread
     def use_session(self, token: str) -> str | None:
         """Open the portal with a session token: gives the site's id, once."""
         return self._world.use_session(token)
 
     # What Flip and the utilities do
 
+    @_in_its_thread
+    def enroll_site(self, site_id: str = "hh-1042", device_ids: Sequence[str] | None = None) -> str:
+        """Have a site that is commissioned and takes part in a program, as after a review.
+
+        It lies where the sandbox has programs (zip code 88801), and can be dispatched. Its
+        webhooks are sent, as of any enrollment.
+
+        Args:
+            site_id: Your id of it.
+            device_ids: Your ids of its batteries; without them one, `<site_id>-battery`.
+
+        Returns:
+            The id of the enrollment, which is `ACTIVE`.
+
+        Raises:
+            InvalidArgumentError: An id is none.
+        """
+        check_text(site_id, field="site_id")
+        if device_ids is None:
+            device_ids = (f"{site_id}-battery",)
+        devices = tuple(check_names(device_ids, field="device_ids"))
+        return self._world.enroll_site(site_id, devices)
+
+    @_in_its_thread
     def review_enrollments(self, status: str = "ACTIVE", *, reason: str | None = None) -> int:
         """Give every `PENDING` enrollment another status, as a review does.
 
@@ -244,6 +315,7 @@ class Emulator:
             self._world.review(enrollment_id, status, reason)
         return len(pending)
 
+    @_in_its_thread
     def dispatch(
         self,
         *,
@@ -285,6 +357,7 @@ class Emulator:
             if enrollment["status"] == "ACTIVE" and program_id in (None, enrollment["program_id"])
         ]
 
+    @_in_its_thread
     def cancel_event(self, event_id: str) -> None:
         """The utility cancels an event; one that is over stays as it is.
 
@@ -293,6 +366,7 @@ class Emulator:
         """
         self._world.grid.cancel(self._event(event_id))
 
+    @_in_its_thread
     def participate(self, event_id: str, *, is_participating: bool) -> None:
         """The participant leaves an event, or comes back.
 
@@ -309,12 +383,14 @@ class Emulator:
         return event
 
     @property
+    @_in_its_thread
     def commands(self) -> list[dict[str, object]]:
         """All commands, as Flip has them now."""
         return [dict(command) for command in self._world.commands_now()]
 
     # Webhooks
 
+    @_in_its_thread
     def register_webhook(
         self,
         url: str,
@@ -350,18 +426,23 @@ class Emulator:
             event_types = frozenset(check_names(event_types, field="event_types"))
         self._sender.register(Endpoint(parsed, event_types, copies, transport))
 
+    @_in_its_thread
     def send_webhook(self, event_type: str, event_object: Mapping[str, object]) -> None:
         """Tell anything by webhook, such as `settings.apply`."""
         self._sender.announce(event_type, dict(event_object), self._world.now())
 
     @property
+    @_in_its_thread
     def webhooks(self) -> list[WebhookDelivery]:
         """The webhooks that were sent, and what became of them."""
         return list(self._sender.deliveries)
 
     async def webhooks_settled(self) -> None:
         """Wait until no webhook is on its way any more, nor waits to be sent again."""
-        await self._sender.settled()
+        if self._thread is None:
+            await self._sender.settled()
+        else:
+            await self._thread.run_async(self._sender.settled)
 
     # Misbehaviour
 
@@ -374,6 +455,7 @@ class Emulator:
     def token_lifetime_s(self, seconds: float) -> None:
         self._world.token_lifetime_s = seconds
 
+    @_in_its_thread
     def advance(self, seconds: float) -> None:
         """Move the emulator's own clock forward: its tokens and commands age by that much.
 
@@ -386,6 +468,7 @@ class Emulator:
         check_number(seconds, field="seconds", at_least=0, unit=" of seconds")
         self._world.advance(seconds)
 
+    @_in_its_thread
     def reset(self) -> None:
         """Go back to the beginning, with the same addresses and the same credentials.
 
@@ -398,11 +481,14 @@ class Emulator:
         self._world.reset()
         self._sender.reset()
         self._app.reset()
+        self._begin()
 
+    @_in_its_thread
     def revoke_tokens(self) -> None:
         """Forget all access tokens and site tokens: they are answered 401."""
         self._world.revoke_tokens()
 
+    @_in_its_thread
     def fail_next(
         self,
         times: int | None = 1,
@@ -418,8 +504,11 @@ class Emulator:
     ) -> None:
         """Let the next requests go wrong; several faults take their turns.
 
+        The short form is the status alone: `fail_next(503)`, `fail_next(404, path="/v1/sites")`.
+
         Args:
-            times: How many requests; `None` for all from now on.
+            times: How many requests; `None` for all from now on. Where nothing else says what
+                goes wrong, the status of one.
             method: Only those with this method.
             path: Only those with this path, or this template (`/v1/site/{siteId}`).
             status: Answer with this status, without carrying the request out.
@@ -428,8 +517,18 @@ class Emulator:
             cut: Cut the connection `before` the request is carried out, `in` the answer,
                 or `after` it was carried out and before the answer.
             delay_s: Wait so long first, in seconds.
-            until: Wait for this event first.
+            until: Wait for this event first; it belongs to the emulator's event loop.
+
+        Raises:
+            InvalidArgumentError: Nothing says what goes wrong.
         """
+        if status is None and cut is None and until is None and not delay_s:
+            if times is None or not 400 <= times <= 599:
+                raise InvalidArgumentError(
+                    "says what goes wrong, from 400 to 599; or give cut=, delay_s= or until=",
+                    field="status",
+                )
+            times, status = 1, times
         fault = Fault(
             times=times,
             method=method,
@@ -443,6 +542,21 @@ class Emulator:
         )
         self._app.add(fault)
 
+    def slow_next(self, delay_s: float, times: int | None = 1, *, path: str | None = None) -> None:
+        """Let the next requests wait before they are carried out.
+
+        Args:
+            delay_s: How long, in seconds.
+            times: How many requests; `None` for all from now on.
+            path: Only those with this path, or this template (`/v1/site/{siteId}`).
+
+        Raises:
+            InvalidArgumentError: It is no number of seconds.
+        """
+        check_seconds(delay_s, field="delay_s")
+        self.fail_next(times, delay_s=delay_s, path=path)
+
+    @_in_its_thread
     def behave(self) -> None:
         """Forget all faults that are still to come."""
         self._app.clear()
@@ -464,11 +578,42 @@ class Emulator:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
         self._world.agenda.stop()
         await self._sender.stop()
         if self._server is not None:
             await self._server.stop()
             self._server = None
+
+    def __enter__(self) -> Self:
+        thread = LoopThread("flip_async.emulator")
+        thread.start()
+        try:
+            thread.run(self.__aenter__)
+        except BaseException:
+            thread.stop()
+            raise
+        self._transport = ThreadTransport(InProcessTransport(self._app), thread)
+        self._thread = thread
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        thread, self._thread = self._thread, None
+        assert thread is not None
+        try:
+            while self._clients:
+                thread.run(self._clients.pop().aclose)
+            thread.run(self._stop)
+        finally:
+            self._clients.clear()
+            thread.stop()
 
     def __repr__(self) -> str:
         where = "in process" if self._in_process else "on a socket"

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Literal
 
 import attrs
 from starlette.routing import Match, Route
+
+logger: Final = logging.getLogger("flip_async.emulator")
 
 Cut = Literal["before", "in", "after"]
 """When a connection is cut: before the request is carried out, in the answer, or after
@@ -89,6 +92,8 @@ class Faults:
         method, paths = scope["method"], (scope["path"], self._template(scope))
         for path in set(paths):
             self._counts[method, path] += 1
+        if logger.isEnabledFor(logging.INFO):
+            send = _telling(method, paths[0], send)
         fault = self._take(method, paths)
         if fault is None:
             await self._app(scope, receive, send)
@@ -141,6 +146,17 @@ class Faults:
                 half = body[: len(body) // 2]
                 await send({"type": "http.response.body", "body": half, "more_body": True})
         await scope["extensions"][CUT]()
+
+
+def _telling(method: str, path: str, send: Send) -> Send:
+    """Log a request with the status of its answer; what cuts it is not answered."""
+
+    async def tell(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            logger.info("%s %s: %d", method, path, message["status"])
+        await send(message)
+
+    return tell
 
 
 async def _read_all(receive: Receive) -> None:

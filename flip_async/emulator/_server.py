@@ -14,6 +14,9 @@ from flip_async.emulator._faults import CUT, App, Receive, Scope, Send
 
 Peer = tuple[str, int]
 
+_GRACE_S: Final = 1.0
+"""For requests that are being answered when it ends."""
+
 
 class Connections:
     """The open connections by the address of their peers, so that one can be cut."""
@@ -37,6 +40,13 @@ class Connections:
 
         return CuttableProtocol
 
+    async def gone(self, within_s: float) -> None:
+        """Return when all are lost, or after so many seconds."""
+        lost = [event.wait() for _, event in self._transports.values()]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await asyncio.gather(*lost)
+
     async def cut(self, peer: Peer) -> None:
         """Close a connection; what was written already still goes out."""
         transport, lost = self._transports[peer]
@@ -45,15 +55,35 @@ class Connections:
 
 
 class _Server(uvicorn.Server):
-    """Tells when it is up, and leaves the signals to the program that it runs in."""
+    """Tells when it is up, and leaves the signals to the program that it runs in.
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    Uvicorn looks ten times a second whether it shall end, and sleeps as long when it ends: a
+    fifth of a second for each test that has a server of its own. This one is told.
+    """
+
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
         super().__init__(config)
         self.up: Final = asyncio.Event()
+        self.over: Final = asyncio.Event()
+        self._connections: Final = connections
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.up.set()
+
+    async def main_loop(self) -> None:
+        await self.over.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await self._connections.gone(within_s=_GRACE_S)
+        if self.server_state.connections or self.server_state.tasks:
+            await super().shutdown(sockets)  # it cancels what does not end
+        else:
+            await self.lifespan.shutdown()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -84,7 +114,8 @@ class SocketServer:
                 date_header=False,
                 server_header=False,
                 timeout_graceful_shutdown=1,
-            )
+            ),
+            self._connections,
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -110,6 +141,7 @@ class SocketServer:
 
     async def stop(self) -> None:
         self._server.should_exit = True
+        self._server.over.set()
         if self._task is not None:
             await self._task
         self._socket.close()

@@ -5,7 +5,7 @@ SDK's models: with those on both sides a wrong field name would be right.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, Literal
 
 import attrs
@@ -170,6 +170,30 @@ class World:
         elif can_auto_enroll:
             made = self._auto_enroll(site_id, devices, programs)
         return {"programs": programs, "enrollment": made}
+
+    def enroll_site(self, site_id: str, device_ids: Collection[str]) -> str:
+        """A site with batteries, and an enrollment that was approved."""
+        site = {"id": site_id, "state_code": "CA", "zip_code": SANDBOX_ZIP_CODES[1]}
+        devices = [
+            {
+                "id": device_id,
+                "manufacturer_name": "Emulated Batteries",
+                "product_name": "Wall 10",
+                "serial_number": f"EB-{number:04}",
+                "type": "BATTERY",
+                "attributes": {
+                    "battery_capacity_wh": 10_000,
+                    "battery_power_input_w": 5_000,
+                    "battery_power_output_w": 5_000,
+                },
+                "install_date": "2025-06-01T00:00:00Z",
+            }
+            for number, device_id in enumerate(device_ids, 1)
+        ]
+        made = self.commission(site, devices, can_auto_enroll=True, enrollment=None)
+        enrollment_id = str(made["enrollment"]["id"])
+        self.review(enrollment_id, "ACTIVE", None)
+        return enrollment_id
 
     def put_device(self, site_id: str, device: Json) -> Json:
         now = self.timestamp()

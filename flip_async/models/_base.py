@@ -85,6 +85,41 @@ class Model:
         fields: dict[str, object] = msgspec.to_builtins(self, enc_hook=as_plain)
         return iter(fields.items())
 
+    def to_dict(self) -> dict[str, object]:
+        """The model in the types of JSON, as it goes to Flip; `json.dumps` takes it.
+
+        An instant is RFC 3339 text, an enumeration its text, a model a dictionary; fields that
+        are `UNSET` are left out. `from_dict` of it gives an equal model. A secret is in it in
+        plain, such as that of a `SiteToken`.
+
+        Returns:
+            A new dictionary.
+
+        Raises:
+            InvalidArgumentError: A field breaks its rule, or holds what JSON cannot.
+        """
+        from flip_async.models._plain import to_dict
+
+        return to_dict(self)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, object]) -> Self:
+        """Make a model of what `to_dict` gave, or of a document of Flip's.
+
+        Args:
+            document: The mapping, of JSON or with `datetime` objects in it. Names that the model
+                does not have are passed over; a text that is new to an enumeration is kept.
+
+        Returns:
+            The model, checked as before a request.
+
+        Raises:
+            InvalidArgumentError: A field is missing, or cannot be what it is; names the place.
+        """
+        from flip_async.models._plain import from_dict
+
+        return from_dict(cls, document)
+
     @classmethod
     def __get_pydantic_core_schema__(
         cls, source: object, handler: Callable[[object], object]
@@ -118,7 +153,11 @@ class LenientDatetime(datetime):
         Raises:
             ValueError: It is neither.
         """
-        moment = datetime.fromisoformat(text)
+        return cls.of(datetime.fromisoformat(text))
+
+    @classmethod
+    def of(cls, moment: datetime) -> "LenientDatetime":
+        """The same moment as one of this class; without a zone it is one in UTC."""
         return cls.combine(moment.date(), moment.time(), moment.tzinfo or UTC)
 
     def plain(self) -> datetime:
@@ -145,6 +184,24 @@ def as_plain(value: object) -> object:
             return float.__float__(value)
         case _:
             raise TypeError(f"{type(value).__name__} is unknown to JSON")
+
+
+def decode_other(kind: type, value: object) -> object:
+    """What the codec reads where a class is none of its own.
+
+    Raises:
+        ValueError: It cannot be read as that.
+    """
+    if kind is object:
+        return value  # free form: what a user reads as `object`
+    if kind is LenientDatetime and isinstance(value, str):
+        try:
+            return LenientDatetime.parse(value)
+        except ValueError:  # whose text shows the value
+            raise ValueError("Invalid date or date-time") from None
+    if kind is LenientDatetime and isinstance(value, datetime):
+        return LenientDatetime.of(value)
+    raise ValueError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
 
 
 def is_naive(value: object) -> TypeGuard[datetime]:
@@ -334,6 +391,11 @@ def many(
                 check(item, place)
 
     return {RULE: rule}
+
+
+def alike(value: object) -> object:
+    """By what a list is compared: a tuple of the same is equal, as both are sent alike."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def free_form() -> Metadata:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import attrs
 
-from flip_async.models._base import Model, free_form, identifier, instant, many, one, text
+from flip_async.models._base import Model, alike, free_form, identifier, instant, many, one, text
 from flip_async.models.devices import DeviceType, as_device_type
 from flip_async.models.sites import CommissionSite
 
@@ -31,7 +31,7 @@ class FleetRecord(Model):
 class FleetData(Model):
     """Records to push."""
 
-    records: Sequence[FleetRecord] = attrs.field(metadata=many(FleetRecord, at_least=1))
+    records: Sequence[FleetRecord] = attrs.field(eq=alike, metadata=many(FleetRecord, at_least=1))
 
 
 @attrs.frozen(kw_only=True)
@@ -58,4 +58,6 @@ class AggregatorCommission(Model):
     """A site to be registered with its devices, at least one."""
 
     site: CommissionSite = attrs.field(metadata=one(CommissionSite))
-    devices: Sequence[AggregatorDevice] = attrs.field(metadata=many(AggregatorDevice, at_least=1))
+    devices: Sequence[AggregatorDevice] = attrs.field(
+        eq=alike, metadata=many(AggregatorDevice, at_least=1)
+    )

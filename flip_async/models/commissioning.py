@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from flip_async.models._base import UNSET, Model, UnsetType, boolean, many, one
+from flip_async.models._base import UNSET, Model, UnsetType, alike, boolean, many, one
 from flip_async.models.devices import DeviceCreate
 from flip_async.models.enrollments import Enrollment, EnrollmentCreate
 from flip_async.models.programs import Program
@@ -29,7 +29,7 @@ class Commission(Model):
     """
 
     site: CommissionSite = attrs.field(metadata=one(CommissionSite))
-    devices: Sequence[DeviceCreate] = attrs.field(metadata=many(DeviceCreate, at_least=1))
+    devices: Sequence[DeviceCreate] = attrs.field(eq=alike, metadata=many(DeviceCreate, at_least=1))
     can_auto_enroll: bool | UnsetType = attrs.field(default=UNSET, metadata=boolean())
     enrollment: EnrollmentCreate | UnsetType = attrs.field(
         default=UNSET, metadata=one(EnrollmentCreate)

@@ -11,6 +11,7 @@ from flip_async.models._base import (
     Model,
     OpenEnum,
     UnsetType,
+    alike,
     as_enum,
     boolean,
     identifier,
@@ -81,7 +82,7 @@ class EnrollmentCreate(Model):
         https://docs.flip.energy/api-6038143
     """
 
-    device_ids: Sequence[str] = attrs.field(metadata=many(str, at_least=1))
+    device_ids: Sequence[str] = attrs.field(eq=alike, metadata=many(str, at_least=1))
     program_id: str = attrs.field(metadata=identifier())
     enroll_method: EnrollMethod = attrs.field(
         default=EnrollMethod.USER_ACTION, converter=_enroll_method, metadata=text()
@@ -93,7 +94,7 @@ class EnrollmentCreate(Model):
         default=UNSET, metadata=text(nullable=True)
     )
     program_specific_attributes: Sequence[ProgramSpecificAttribute] | UnsetType = attrs.field(
-        default=UNSET, metadata=many(ProgramSpecificAttribute)
+        eq=alike, default=UNSET, metadata=many(ProgramSpecificAttribute)
     )
 
 

@@ -11,6 +11,7 @@ from flip_async.models._base import (
     Model,
     OpenEnum,
     UnsetType,
+    alike,
     boolean,
     identifier,
     many,
@@ -140,5 +141,5 @@ class EventUpdate(Model):
 
     is_participating: bool | UnsetType = attrs.field(default=UNSET, metadata=boolean())
     device_settings: Sequence[EventBatterySettings] | UnsetType = attrs.field(
-        default=UNSET, metadata=many(EventBatterySettings)
+        eq=alike, default=UNSET, metadata=many(EventBatterySettings)
     )

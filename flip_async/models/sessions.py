@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from flip_async.models._base import UNSET, Model, UnsetType, many, one
+from flip_async.models._base import UNSET, Model, UnsetType, alike, many, one
 from flip_async.models.devices import DeviceCreate
 from flip_async.models.sites import CommissionSite
 
@@ -25,7 +25,7 @@ class SessionCreate(Model):
 
     site: CommissionSite = attrs.field(metadata=one(CommissionSite))
     devices: Sequence[DeviceCreate] | UnsetType = attrs.field(
-        default=UNSET, metadata=many(DeviceCreate, at_least=1)
+        eq=alike, default=UNSET, metadata=many(DeviceCreate, at_least=1)
     )
 
 

@@ -11,6 +11,7 @@ from flip_async.models._base import (
     Model,
     OpenEnum,
     UnsetType,
+    alike,
     boolean,
     free_form,
     identifier,
@@ -170,7 +171,7 @@ class TelemetryBatch(Model):
     """Points of one request, 1 to 1,000."""
 
     telemetry: Sequence[TelemetryPoint] = attrs.field(
-        metadata=many(TelemetryPoint, at_least=1, at_most=LARGEST_BATCH)
+        eq=alike, metadata=many(TelemetryPoint, at_least=1, at_most=LARGEST_BATCH)
     )
 
 
@@ -179,7 +180,7 @@ class CounterBatch(Model):
     """Counter points of one request, 1 to 1,000; their fields are not documented."""
 
     telemetry: Sequence[Mapping[str, object]] = attrs.field(
-        metadata=many(Mapping, at_least=1, at_most=LARGEST_BATCH)
+        eq=alike, metadata=many(Mapping, at_least=1, at_most=LARGEST_BATCH)
     )
 
 

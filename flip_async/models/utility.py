@@ -11,6 +11,7 @@ from flip_async.models._base import (
     Model,
     OpenEnum,
     UnsetType,
+    alike,
     as_enum,
     boolean,
     identifier,
@@ -161,7 +162,7 @@ class UtilityEnrollmentUpdate(Model):
     )
     status_reason: str | UnsetType | None = attrs.field(default=UNSET, metadata=text(nullable=True))
     group_ids: Sequence[str] | UnsetType | None = attrs.field(
-        default=UNSET, metadata=many(str, nullable=True)
+        eq=alike, default=UNSET, metadata=many(str, nullable=True)
     )
 
 
@@ -209,8 +210,10 @@ class UtilityEventCreate(Model):
 
     program_id: str = attrs.field(metadata=identifier())
     target_type: TargetType = attrs.field(converter=_target_type, metadata=text())
-    target_ids: Sequence[str] = attrs.field(metadata=many(str))
-    actions: Sequence[UtilityAction] = attrs.field(metadata=many(UtilityAction, at_least=1))
+    target_ids: Sequence[str] = attrs.field(eq=alike, metadata=many(str))
+    actions: Sequence[UtilityAction] = attrs.field(
+        eq=alike, metadata=many(UtilityAction, at_least=1)
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -341,6 +344,6 @@ class UtilityTelemetryQuery(Model):
     """
 
     program_id: str = attrs.field(metadata=identifier())
-    device_ids: Sequence[str] | UnsetType = attrs.field(default=UNSET, metadata=many(str))
+    device_ids: Sequence[str] | UnsetType = attrs.field(eq=alike, default=UNSET, metadata=many(str))
     start_time: datetime | UnsetType = attrs.field(default=UNSET, metadata=instant())
     end_time: datetime | UnsetType = attrs.field(default=UNSET, metadata=instant())

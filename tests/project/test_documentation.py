@@ -1,9 +1,7 @@
 """Every snippet of README and docs runs, and every picture and link is true."""
 
-import os
 import re
 import runpy
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +11,14 @@ from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 from flip_async import FlipClient, errors
+from flip_async.emulator import Emulator
 from flip_async.models import CommissionSite
-from tests.support.threads import ThreadedEmulator
 from tests.system.test_story import battery
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+FILE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
 COMMAND = re.compile(r"<!-- the (\w+) command -->\n```shell\n(.*)\n```")
 
 
@@ -32,7 +31,7 @@ def local_flip(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         async with FlipClient() as flip:
             await flip.sites.commission(CommissionSite(id="hh-1042"), [battery("inv-77301")])
 
-    with ThreadedEmulator() as emulator:
+    with Emulator() as emulator:
         for name, value in emulator.variables().items():
             monkeypatch.setenv(name, value)
         asyncio.run(commission())
@@ -41,7 +40,13 @@ def local_flip(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("local_flip")
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_every_snippet_of_the_page_runs(page: Path) -> None:
+def test_every_snippet_of_the_page_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in FILE.findall(page.read_text()):  # which others of the page may import
+        (tmp_path / name).write_text(text)
+        monkeypatch.delitem(sys.modules, Path(name).stem, raising=False)
+        monkeypatch.syspath_prepend(tmp_path)
     document = Sybil(parsers=[PythonCodeBlockParser()], patterns=["*.md"]).parse(page)
     written = page.read_text().count("```python")
 
@@ -51,29 +56,6 @@ def test_every_snippet_of_the_page_runs(page: Path) -> None:
         ran += 1
 
     assert ran >= written
-
-
-def test_the_fixtures_that_users_copy_work_with_pytest(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "how-to" / "test-with-the-emulator.md").read_text()
-    for name, title in (("conftest.py", "the fixtures"), ("test_mine.py", "a test with them")):
-        found = re.search(rf"<!-- {title} -->\n```python\n(.*?)```", page, re.DOTALL)
-        assert found is not None
-        (tmp_path / name).write_text(found[1])
-    with (tmp_path / "test_mine.py").open("a") as file:
-        file.write(
-            "\nasync def test_variables(flip_variables):\n"
-            "    from flip_async import SandboxClient\n"
-            "    async with SandboxClient() as flip:\n"
-            "        assert await flip.sites.list() == []\n"
-        )
-
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", "-p", "no:randomly", "."],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-
-    assert "2 passed" in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

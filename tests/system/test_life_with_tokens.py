@@ -10,7 +10,6 @@ import pytest
 from flip_async import ClientCredentialsAuth, FlipClient, errors
 from flip_async.emulator import Emulator
 from tests.support import HurriedClock, settle
-from tests.support.threads import ThreadedEmulator
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -173,7 +172,7 @@ def use(auth: ClientCredentialsAuth, url: str) -> int:
 
 def test_one_auth_serves_two_loops_one_after_the_other() -> None:
     """No "attached to a different loop" [A15]."""
-    with ThreadedEmulator() as emulator:
+    with Emulator() as emulator:
         auth = auth_for(emulator)
         url = f"{emulator.api_url}/v1/sites"
 
@@ -186,7 +185,7 @@ def test_one_auth_serves_two_loops_one_after_the_other() -> None:
 
 def test_one_auth_serves_loops_in_two_threads() -> None:
     """One refresh for each loop is the worst that happens [A15]."""
-    with ThreadedEmulator() as emulator:
+    with Emulator() as emulator:
         auth = auth_for(emulator)
         url = f"{emulator.api_url}/v1/sites"
         statuses: list[int] = []

@@ -180,7 +180,7 @@ class Emulator:
 
     @property
     def transport(self) -> httpx.AsyncBaseTransport | None:
-        """In process: what a client takes as its `transport`; else `None`."""
+        """What a client takes as its `transport`, in process; else `None`."""
         return self._transport
 
     def client(self, **options: Unpack[ClientOptions]) -> FlipClient:

@@ -14,10 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from flip_async.httpx2 import Httpx2Transport
-
 from flip_async import FlipClient, Retries
 from flip_async.aiohttp import AiohttpTransport
+from flip_async.httpx2 import Httpx2Transport
 from tests.benchmarks._compare import tell
 from tests.support.echo_server import Server, answers, expected, until
 

@@ -2,8 +2,8 @@
 
     python docs/_endpoint_table.py
 
-It walks the resources, finds the endpoint that each method names and the route of the
-emulator that serves it. A test compares the page with what this writes.
+It walks the resources and finds the endpoint that each method names, in the order of the
+emulator's routes. A test compares the page with what this writes.
 """
 
 import importlib
@@ -29,11 +29,11 @@ NAMESPACES = {
     "Supplements": "flip.supplements",
     "Telemetry": "flip.telemetry",
     "SiteTokens": "flip.site_tokens",
-    "SiteView": "flip.site(site_id)",
-    "SiteDevices": "flip.site(site_id).devices",
-    "SitePrograms": "flip.site(site_id).programs",
-    "SiteEnrollments": "flip.site(site_id).enrollments",
-    "SiteEvents": "flip.site(site_id).events",
+    "SiteView": "flip.site(…)",
+    "SiteDevices": "flip.site(…).devices",
+    "SitePrograms": "flip.site(…).programs",
+    "SiteEnrollments": "flip.site(…).enrollments",
+    "SiteEvents": "flip.site(…).events",
 }
 
 
@@ -42,12 +42,10 @@ class Row(NamedTuple):
     path: str
     token: str
     call: str
-    route: str
 
 
 def rows() -> list[Row]:
     """One for each method of a resource that names an endpoint."""
-    routes = {(method, path): handler for method, path, _, handler in OPERATIONS}
     found = []
     for module_info in pkgutil.iter_modules(flip_async._resources.__path__):
         if module_info.name in SISTER_APIS:
@@ -61,7 +59,6 @@ def rows() -> list[Row]:
                         endpoint.path,
                         endpoint.token,
                         f"{NAMESPACES[cls.__name__]}.{name}{arguments(member)}",
-                        routes[endpoint.method, endpoint.path].__name__,
                     )
                     for name, member in vars(cls).items()
                     if inspect.isfunction(member) and not name.startswith("_")
@@ -91,12 +88,9 @@ def arguments(function: object) -> str:
 
 def table() -> str:
     lines = [
-        "| method | path | token | call | emulator |",
-        "| --- | --- | --- | --- | --- |",
-        *(
-            f"| `{row.method}` | `{row.path}` | {row.token} | `{row.call}` | `{row.route}` |"
-            for row in rows()
-        ),
+        "| request | token | call |",
+        "| --- | --- | --- |",
+        *(f"| `{row.method} {row.path}` | {row.token} | `{row.call}` |" for row in rows()),
     ]
     return "\n".join(lines) + "\n"
 

@@ -103,14 +103,14 @@ class FlipClient(BaseClient):
 
     @cached_property
     def settings(self) -> "DeviceSettings":
-        """Experimental: settings that devices shall apply."""
+        """Settings that devices shall apply; experimental."""
         from flip_async._resources.settings import DeviceSettings
 
         return DeviceSettings(self._session)
 
     @cached_property
     def supplements(self) -> "Supplements":
-        """Experimental: supplements."""
+        """Supplements; experimental."""
         from flip_async._resources.supplements import Supplements
 
         return Supplements(self._session)
@@ -143,7 +143,7 @@ class FlipClient(BaseClient):
 
 
 class ProductionClient(FlipClient):
-    """A `FlipClient` for production, `https://api.flip.energy`.
+    """A `FlipClient` for production, `https://api.flip.energy`; it takes the same arguments.
 
     It refuses to start while `FLIP_API_URL` and `FLIP_OAUTH_URL` are set, so that a
     forgotten variable cannot send production's secret elsewhere.
@@ -153,7 +153,7 @@ class ProductionClient(FlipClient):
 
 
 class SandboxClient(FlipClient):
-    """A `FlipClient` for the sandbox, `https://api-sandbox.flip.energy`.
+    """A `FlipClient` for the sandbox, `https://api-sandbox.flip.energy`, with its arguments.
 
     `FLIP_API_URL` and `FLIP_OAUTH_URL` point it at an emulator.
     """

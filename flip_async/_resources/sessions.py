@@ -40,8 +40,8 @@ class Sessions:
             **options: What every method takes.
 
         Returns:
-            The session; open `https://<your-subdomain>.flip.energy/auth/session_token`
-            with its `token` as a query parameter.
+            The session. Its `token` opens the portal, once, as the query parameter of
+            `/auth/session_token` at `<your-subdomain>.flip.energy`.
 
         Raises:
             InvalidArgumentError: A field breaks its rule; no request was made.

@@ -215,7 +215,7 @@ class Emulator:
 
     @property
     def transport(self) -> httpx.AsyncBaseTransport | None:
-        """In process or in a thread: what a client takes as its `transport`; else `None`."""
+        """What a client takes as its `transport`, in process or in a thread; else `None`."""
         return self._transport
 
     def client(self, **options: Unpack[ClientOptions]) -> FlipClient:

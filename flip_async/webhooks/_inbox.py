@@ -85,7 +85,7 @@ class Inbox(ClaimQueue[InboxEntry], Protocol):
         """Keep a webhook; it is safe then.
 
         Returns:
-            Whether it is new: one of the same id is kept, or was handled not long ago.
+            Whether it is new; else one of the same id is kept, or was handled not long ago.
 
         Raises:
             StorageError: It cannot be kept.

@@ -195,7 +195,7 @@ class WebhookReceiver:
             headers: The headers; their names may have any case.
 
         Returns:
-            204 where it is handled, or safe in the inbox. Else the status says why not: 400
+            204 where it is handled, or safe in the inbox. Else the status says why not, 400
             where it cannot be read, 401 where it is not Flip's or of another time, 500 where
             its handler failed, 503 where it is still handled, or cannot be taken now.
 

@@ -84,7 +84,7 @@ class SigningKeys:
 
     @property
     def digests(self) -> frozenset[str]:
-        """One digest for each key, keyed by it: tells which keys are the same, and nothing more."""
+        """One digest for each key, keyed by it; tells which keys are the same, and nothing more."""
         return frozenset(hmac.digest(key, _DIGESTED, "sha256").hex()[:32] for key in self._keys)
 
     def signatures(self, webhook_id: str, sent_at: str, body: bytes) -> list[bytes]:

@@ -7,7 +7,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # whoever sends telemetry needs no emulator
     from flip_async.emulator import Emulator
 
 
+_ANY_SEED: Final = 1
 _SITE: Final = CommissionSite(
     id="home-1", state_code="CA", zip_code="88801", city="Fresno", email="home-1@example.com"
 )
@@ -40,6 +41,17 @@ _BATTERY: Final = DeviceCreate(
 )
 
 
+def with_any_seed(arguments: Sequence[str]) -> list[str]:
+    """Arguments where --seed has a number; cyclopts knows no option whose value may be left out."""
+    if arguments[:1] != ["emulator"]:
+        return list(arguments)
+    follows = [*arguments[1:], ""]
+    return [
+        f"--seed={_ANY_SEED}" if one == "--seed" and not after.isdecimal() else one
+        for one, after in zip(arguments, follows, strict=True)
+    ]
+
+
 def emulator(
     *,
     host: str = "127.0.0.1",
@@ -52,7 +64,7 @@ def emulator(
     client_id: str | None = None,
     client_secret: str | None = None,
     webhook_secret: str | None = None,
-    seed: Annotated[bool | int | None, Parameter(negative="")] = None,
+    seed: int | None = None,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Serve a local Flip and print the variables that point an application at it.
@@ -85,7 +97,7 @@ def emulator(
         What its webhooks are signed with, whsec_...
     seed
         Begin with the enrolled site home-1 and its battery-1; credentials that are not given,
-        tokens and ids are the same each time. With a number they are those of the number.
+        tokens and ids are the same each time, those of the number, which may be left out.
     quiet
         Log neither requests nor failed deliveries.
     """
@@ -102,7 +114,7 @@ def emulator(
             client_id=client_id or known.client_id,
             client_secret=client_secret or known.client_secret,
             webhook_secret=webhook_secret or known.webhook_secret,
-            seed=None if seed is None or seed is False else int(seed),
+            seed=seed,
         )
         if credentials is not None:
             Credentials.of(flip_local).keep_in(credentials)
@@ -114,7 +126,7 @@ def emulator(
                 flip_local,
                 webhook_url=webhook_url,
                 dispatch_every_s=dispatch_every_s,
-                is_seeded=seed is not None and seed is not False,
+                is_seeded=seed is not None,
             )
         )
     except KeyboardInterrupt:

@@ -29,9 +29,13 @@ REFERENCE = (DOCS / "reference" / "cli.md").read_text(encoding="utf-8")
 DOCTOR = (DOCS / "how-to" / "find-out-what-is-wrong.md").read_text(encoding="utf-8")
 SECTIONS = {
     title.removeprefix("flip "): text
-    for title, text in re.findall(r"^## (flip .+?)\n(.*?)(?=^## |\Z)", REFERENCE, re.MULTILINE | re.DOTALL)
+    for title, text in re.findall(
+        r"^## (flip .+?)\n(.*?)(?=^## |\Z)", REFERENCE, re.MULTILINE | re.DOTALL
+    )
 }
-EXAMPLES = re.findall(r"^```console\n\$ (.+?)\n(.*?)^```", REFERENCE + DOCTOR, re.MULTILINE | re.DOTALL)
+EXAMPLES = re.findall(
+    r"^```console\n\$ (.+?)\n(.*?)^```", REFERENCE + DOCTOR, re.MULTILINE | re.DOTALL
+)
 OPTION = re.compile(r"--[a-z][a-z-]*")
 BODY = DATA / "webhook-command-created.json"
 
@@ -132,7 +136,9 @@ async def deliver(url: str) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The files that the page names."""
-    for name, text in re.findall(r"<!-- the file (\S+) -->\n```\w+\n(.*?)```", REFERENCE, re.DOTALL):
+    for name, text in re.findall(
+        r"<!-- the file (\S+) -->\n```\w+\n(.*?)```", REFERENCE, re.DOTALL
+    ):
         (tmp_path / name).write_text(text)
     body = BODY.read_bytes()
     headers = sign(body, SECRET, webhook_id="msg_1", timestamp=1.7e9)

@@ -118,8 +118,6 @@ def emulator(
         )
         if credentials is not None:
             Credentials.of(flip_local).keep_in(credentials)
-        if not quiet:
-            _log_to_standard_error()
         asyncio.run(
             _serve(
                 console,
@@ -127,6 +125,7 @@ def emulator(
                 webhook_url=webhook_url,
                 dispatch_every_s=dispatch_every_s,
                 is_seeded=seed is not None,
+                is_quiet=quiet,
             )
         )
     except KeyboardInterrupt:
@@ -214,10 +213,13 @@ async def _serve(
     webhook_url: str | None,
     dispatch_every_s: float | None,
     is_seeded: bool,
+    is_quiet: bool,
 ) -> None:
     async with flip_local:
         if is_seeded:
             await _enroll_a_site(flip_local)
+        if not is_quiet:  # from here on it is an application that asks
+            _log_to_standard_error()
         if webhook_url is not None:
             flip_local.register_webhook(webhook_url)
         console.print(f"a local Flip listens on {flip_local.api_url}; Ctrl-C stops it\n")

@@ -16,6 +16,7 @@ import attrs
 from cyclopts import Parameter
 from rich.console import Console
 
+from flip_async._cli._console import TERMINATED, until_stopped
 from flip_async._cli._operation import FAILED, FINE, USAGE, UsageError
 from flip_async._cli._output import complain
 from flip_async.errors import FlipError
@@ -71,7 +72,8 @@ def emulator(
 
     Its credentials are new at each start, unless they are given, kept in a file, or there is a
     seed. Do not give it real ones: other users of the machine see the command line. It ends with
-    0 after Ctrl-C, 1 where the port is taken, and 2 where it cannot work as it is called.
+    0 after Ctrl-C, 143 after SIGTERM, 1 where the port is taken, and 2 where it cannot work as it
+    is called.
 
     Parameters
     ----------
@@ -118,8 +120,9 @@ def emulator(
         )
         if credentials is not None:
             Credentials.of(flip_local).keep_in(credentials)
-        asyncio.run(
-            _serve(
+        # As the first process of a container it would not hear SIGTERM by itself.
+        return until_stopped(
+            lambda: _serve(
                 console,
                 flip_local,
                 webhook_url=webhook_url,
@@ -130,6 +133,10 @@ def emulator(
         )
     except KeyboardInterrupt:
         console.print("stopped")
+        return FINE
+    except asyncio.CancelledError:
+        console.print("stopped by SIGTERM")
+        return TERMINATED
     except (UsageError, FlipError) as error:
         complain(f"flip: {error}")
         return USAGE
@@ -137,7 +144,6 @@ def emulator(
         reason = "is taken: try --port 0" if error.errno == errno.EADDRINUSE else str(error)
         complain(f"flip: cannot listen on {host}:{port}: {reason}")
         return FAILED
-    return FINE
 
 
 @attrs.frozen(kw_only=True)
@@ -214,7 +220,7 @@ async def _serve(
     dispatch_every_s: float | None,
     is_seeded: bool,
     is_quiet: bool,
-) -> None:
+) -> int:
     async with flip_local:
         if is_seeded:
             await _enroll_a_site(flip_local)
@@ -230,6 +236,7 @@ async def _serve(
         if dispatch_every_s is not None:
             await _dispatch_for_ever(console, flip_local, dispatch_every_s)
         await asyncio.Event().wait()
+    return FINE
 
 
 async def _enroll_a_site(flip_local: "Emulator") -> None:

@@ -47,8 +47,9 @@ def run() -> int:
     if not sys.stdout.isatty():
         # Frames are for the eye, and whoever searches needs whole lines.
         app.help_formatter, app.console = "plain", Console(width=_WIDE)
+    arguments = _emulator.with_any_seed(sys.argv[1:])
     try:
-        code = app(sys.argv[1:], exit_on_error=False, print_error=False)
+        code = app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except CycloptsError as error:
         complain(f"flip: {error}".strip() + " (`flip --help` tells what there is)")

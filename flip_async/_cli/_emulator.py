@@ -7,7 +7,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -16,6 +16,7 @@ import attrs
 from cyclopts import Parameter
 from rich.console import Console
 
+from flip_async._cli._console import TERMINATED, until_stopped
 from flip_async._cli._operation import FAILED, FINE, USAGE, UsageError
 from flip_async._cli._output import complain
 from flip_async.errors import FlipError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # whoever sends telemetry needs no emulator
     from flip_async.emulator import Emulator
 
 
+_ANY_SEED: Final = 1
 _SITE: Final = CommissionSite(
     id="home-1", state_code="CA", zip_code="88801", city="Fresno", email="home-1@example.com"
 )
@@ -40,6 +42,17 @@ _BATTERY: Final = DeviceCreate(
 )
 
 
+def with_any_seed(arguments: Sequence[str]) -> list[str]:
+    """Arguments where --seed has a number; cyclopts knows no option whose value may be left out."""
+    if arguments[:1] != ["emulator"]:
+        return list(arguments)
+    follows = [*arguments[1:], ""]
+    return [
+        f"--seed={_ANY_SEED}" if one == "--seed" and not after.isdecimal() else one
+        for one, after in zip(arguments, follows, strict=True)
+    ]
+
+
 def emulator(
     *,
     host: str = "127.0.0.1",
@@ -52,14 +65,15 @@ def emulator(
     client_id: str | None = None,
     client_secret: str | None = None,
     webhook_secret: str | None = None,
-    seed: Annotated[bool | int | None, Parameter(negative="")] = None,
+    seed: int | None = None,
     quiet: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Serve a local Flip and print the variables that point an application at it.
 
     Its credentials are new at each start, unless they are given, kept in a file, or there is a
     seed. Do not give it real ones: other users of the machine see the command line. It ends with
-    0 after Ctrl-C, 1 where the port is taken, and 2 where it cannot work as it is called.
+    0 after Ctrl-C, 143 after SIGTERM, 1 where the port is taken, and 2 where it cannot work as it
+    is called.
 
     Parameters
     ----------
@@ -85,7 +99,7 @@ def emulator(
         What its webhooks are signed with, whsec_...
     seed
         Begin with the enrolled site home-1 and its battery-1; credentials that are not given,
-        tokens and ids are the same each time. With a number they are those of the number.
+        tokens and ids are the same each time, those of the number, which may be left out.
     quiet
         Log neither requests nor failed deliveries.
     """
@@ -102,23 +116,27 @@ def emulator(
             client_id=client_id or known.client_id,
             client_secret=client_secret or known.client_secret,
             webhook_secret=webhook_secret or known.webhook_secret,
-            seed=None if seed is None or seed is False else int(seed),
+            seed=seed,
         )
         if credentials is not None:
             Credentials.of(flip_local).keep_in(credentials)
-        if not quiet:
-            _log_to_standard_error()
-        asyncio.run(
-            _serve(
+        # As the first process of a container it would not hear SIGTERM by itself.
+        return until_stopped(
+            lambda: _serve(
                 console,
                 flip_local,
                 webhook_url=webhook_url,
                 dispatch_every_s=dispatch_every_s,
-                is_seeded=seed is not None and seed is not False,
+                is_seeded=seed is not None,
+                is_quiet=quiet,
             )
         )
     except KeyboardInterrupt:
         console.print("stopped")
+        return FINE
+    except asyncio.CancelledError:
+        console.print("stopped by SIGTERM")
+        return TERMINATED
     except (UsageError, FlipError) as error:
         complain(f"flip: {error}")
         return USAGE
@@ -126,7 +144,6 @@ def emulator(
         reason = "is taken: try --port 0" if error.errno == errno.EADDRINUSE else str(error)
         complain(f"flip: cannot listen on {host}:{port}: {reason}")
         return FAILED
-    return FINE
 
 
 @attrs.frozen(kw_only=True)
@@ -202,10 +219,13 @@ async def _serve(
     webhook_url: str | None,
     dispatch_every_s: float | None,
     is_seeded: bool,
-) -> None:
+    is_quiet: bool,
+) -> int:
     async with flip_local:
         if is_seeded:
             await _enroll_a_site(flip_local)
+        if not is_quiet:  # from here on it is an application that asks
+            _log_to_standard_error()
         if webhook_url is not None:
             flip_local.register_webhook(webhook_url)
         console.print(f"a local Flip listens on {flip_local.api_url}; Ctrl-C stops it\n")
@@ -216,6 +236,7 @@ async def _serve(
         if dispatch_every_s is not None:
             await _dispatch_for_ever(console, flip_local, dispatch_every_s)
         await asyncio.Event().wait()
+    return FINE
 
 
 async def _enroll_a_site(flip_local: "Emulator") -> None:

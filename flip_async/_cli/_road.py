@@ -1,6 +1,7 @@
 """The road to a host: proxy, certificates, and whether anybody answers at its end."""
 
 import asyncio
+import importlib.util
 import os
 import socket
 import ssl
@@ -93,8 +94,16 @@ def proxies(roads: list[Road]) -> Iterator[Finding]:
             advice = "set it to an http://, https:// or socks5:// URL, or unset it"
             yield failed("proxy", f"{road.variable} cannot be used as a proxy", advice)
             return
+        if road.proxy is not None and _lacks_socks(road.proxy):
+            advice = "pip install 'httpx[socks]'"
+            yield failed("proxy", f"{road.variable} is SOCKS, which needs socksio", advice)
+            return
     used = {f"{_address(road.proxy)} ({road.variable})" for road in roads if road.proxy is not None}
     yield fine("proxy", " and ".join(sorted(used)) or "none")
+
+
+def _lacks_socks(proxy: httpx.URL) -> bool:
+    return proxy.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None
 
 
 def certificates(roads: list[Road]) -> tuple[Finding, ssl.SSLContext | None]:

@@ -88,7 +88,8 @@ async def test_the_emulator_keeps_its_credentials_in_a_file(tmp_path: Path) -> N
     secrets: list[str] = []
     for options in ((), (), ("--client-secret", "mine_all_mine"), ()):
         process, variables = await started("--credentials", str(path), *options)
-        await process.end(signal.SIGTERM)
+        assert await process.end(signal.SIGTERM) == 143
+        assert "stopped by SIGTERM" in process.output
         secrets.append(variables["FLIP_CLIENT_SECRET"])
 
     assert secrets[0] == secrets[1]

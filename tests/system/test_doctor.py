@@ -1,5 +1,6 @@
 """`flip doctor`: what it finds, and what it says to do."""
 
+import importlib.util
 import re
 import socket
 import ssl
@@ -398,6 +399,23 @@ def test_a_proxy_that_is_none_is_told(flip: CommandLine, proxy: str) -> None:
 
     assert ended.code == 1
     assert "HTTPS_PROXY cannot be used as a proxy" in line(ended, "proxy")
+
+
+def test_a_socks_proxy_without_its_package_is_told(
+    flip: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+    ended = flip(
+        "doctor",
+        "--environment",
+        "sandbox",
+        FLIP_API_KEY="fl_public_a_key",
+        ALL_PROXY="socks5://127.0.0.1:1",
+    )
+
+    assert ended.code == 1
+    assert "pip install 'httpx[socks]'" in line(ended, "proxy")
 
 
 def test_a_proxy_that_lets_nobody_through_is_told(flip: CommandLine) -> None:

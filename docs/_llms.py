@@ -9,6 +9,7 @@ does the same. Pages come in the order of `index.md`; what autodoc would put int
 there from the same docstrings, and an example brings its files.
 """
 
+import functools
 import importlib
 import inspect
 import re
@@ -162,19 +163,14 @@ def documented(name: str, found: Mapping[str, str] | re.Match[str]) -> str:
 
 def resolve(name: str) -> Any:
     """Import a thing by its dotted name."""
-    module, rest = name, []
-    while True:
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
         try:
-            thing: Any = importlib.import_module(module)
-            break
+            thing: Any = importlib.import_module(".".join(parts[:length]))
         except ImportError:
-            module, _, last = module.rpartition(".")
-            if not module:
-                raise
-            rest.insert(0, last)
-    for part in rest:
-        thing = getattr(thing, part)
-    return thing
+            continue
+        return functools.reduce(getattr, parts[length:], thing)
+    raise ImportError(name)
 
 
 def members_of(

@@ -19,7 +19,7 @@ from rich.terminal_theme import DIMMED_MONOKAI
 from rich.text import Text
 
 TARGET = Path(__file__).parent / "demo.svg"
-WIDTH = 120
+WIDTH = 126
 
 
 def run() -> str:

@@ -69,6 +69,7 @@ from flip_async.models import (
 )
 from flip_async.redis import RedisCommandLedger, RedisInbox, RedisOutbox, RedisTokenStore
 from flip_async.telemetry import MemoryOutbox, Outbox, SqliteOutbox, TelemetryUploader
+from flip_async.testing import FlipWebhooks, SignedWebhook, WebhookAnswer
 from flip_async.webhooks import (
     CommandEvent,
     EnrollmentEvent,
@@ -201,6 +202,12 @@ async def local() -> None:
     async with Emulator(in_process=True) as emulator, emulator.client() as flip:
         emulator.reset()
         emulator.fail_next(2, path="/token", cut="before")
+        emulator.fail_next(503)
+        assert_type(emulator.enroll_site("hh-1042", ["inv-77301"]), str)
+    with Emulator(enrolled_sites=["hh-1042"]) as threaded:
+        assert_type(threaded.commands, list[dict[str, object]])
+        assert_type(threaded.count("POST", "/token"), int)
+        threaded.dispatch(mode=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         assert_type(await flip.sites.list(), list[Site])
 
 
@@ -251,6 +258,15 @@ async def webhooks(body: bytes, headers: dict[str, str], flip: SandboxClient) ->
     assert_type(flip_lifespan(SandboxClient), FlipLifespan[SandboxClient])
     webhook_router(on=Handlers(handlers, Handlers()), client=flip_lifespan(SandboxClient))
     flip_lifespan(SandboxClient, api="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def as_data(app: FastAPI, webhooks: FlipWebhooks, command: Command) -> None:
+    assert_type(command.to_dict(), dict[str, object])
+    assert_type(Command.from_dict({"id": "c"}), Command)
+    Command.from_dict(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(webhooks.sign("command.created", command), SignedWebhook)
+    assert_type(await webhooks.deliver(app, "command.created", command.to_dict()), WebhookAnswer)
+    await webhooks.deliver("http://127.0.0.1:8000/webhooks/flip", "settings.apply", {"id": "s"})
 
 
 async def program() -> int:

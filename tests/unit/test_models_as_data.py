@@ -10,13 +10,16 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import attrs
+import httpx
+import kombu.exceptions
+import kombu.serialization
 import msgspec
 import pydantic
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
+from taskiq import InMemoryBroker
 
 from flip_async import models
 from flip_async.errors import InvalidArgumentError
@@ -39,6 +42,8 @@ from flip_async.models import (
     TelemetryPoint,
     UnsetType,
 )
+from flip_async.testing import FlipWebhooks
+from flip_async.webhooks import verify
 
 NOON = datetime(2025, 6, 19, 12, tzinfo=UTC)
 EVENING = datetime(2025, 6, 19, 22, 41, 7, 250, tzinfo=timezone(timedelta(hours=-7)))
@@ -46,6 +51,13 @@ KINDS: list[Any] = [
     kind for name in models.__all__ if attrs.has(kind := getattr(models, name)) and kind is not None
 ]
 SITE = {"id": "hh-1", "created_at": "2025-06-19T22:41:07Z", "updated_at": "2025-06-19T22:41:07Z"}
+
+COMMAND = {
+    "id": "c", "device_id": "d", "starts_at": "2025-06-19T12:00:00Z", "duration_s": 60,
+    "is_preparatory_action": False, "battery_commands": {"mode": "DREAM", "depth": 5},
+    "status": "PAUSED", "device_status": "PENDING", "created_at": "2025-06-19T11:00:00Z",
+    "updated_at": "2025-06-19T11:00:00Z",
+}  # fmt: skip
 
 # What models may hold
 
@@ -293,8 +305,7 @@ def note_routes() -> FastAPI:
     return app
 
 
-@pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`")
-def test_fastapi_answers_with_models_whatever_the_annotation_says() -> None:
+async def test_fastapi_answers_with_models_whatever_the_annotation_says() -> None:
     site = Site.from_dict(SITE).to_dict()
     expected = {
         "none": site,
@@ -308,11 +319,14 @@ def test_fastapi_answers_with_models_whatever_the_annotation_says() -> None:
         "maybe": site,
         "pydantic": {"site": site, "anything": {"again": site}},
     }
-    http = TestClient(note_routes())
+    transport = httpx.ASGITransport(note_routes())
+    async with httpx.AsyncClient(transport=transport, base_url="http://app.localhost") as http:
+        answers = {name: (await http.get(f"/{name}")).json() for name in expected}
+        read = await http.post("/notes", json={"site": site})
+        refused = await http.post("/notes", json={"site": {"id": "x"}})
 
-    assert {name: http.get(f"/{name}").json() for name in expected} == expected
-    assert http.post("/notes", json={"site": site}).json() == {"site": site, "anything": None}
-    refused = http.post("/notes", json={"site": {"id": "x"}})
+    assert answers == expected
+    assert read.json() == {"site": site, "anything": None}
     assert [error["loc"] for error in refused.json()["detail"]] == [
         ["body", "site", "created_at"],
         ["body", "site", "updated_at"],
@@ -329,29 +343,52 @@ def test_a_pydantic_model_in_ours_is_refused_with_its_place() -> None:
     assert CounterBatch(telemetry=[{"note": dumped}]).to_dict() == {"telemetry": [{"note": dumped}]}
 
 
-def test_a_message_of_a_queue_may_hold_models() -> None:
-    """As taskiq and Celery make theirs of arguments and results, and read them again."""
+broker = InMemoryBroker()
 
-    class Message(pydantic.BaseModel):
-        arguments: list[Any]
 
-    written = Message(arguments=[Site.from_dict(SITE)]).model_dump_json()
+@broker.task
+async def look(site: Site, rest: list[Site]) -> Site:
+    assert isinstance(site, Site)
+    assert isinstance(rest[0], Site)
+    return site
 
-    read = Message.model_validate_json(written).arguments[0]
-    assert Site.from_dict(read) == Site.from_dict(SITE)
-    assert pydantic.TypeAdapter(Site).validate_python(read) == Site.from_dict(SITE)
+
+async def test_taskiq_takes_models_as_arguments_and_results() -> None:
+    site = Site.from_dict(SITE)
+    await broker.startup()
+    message = await look.kiq(site, [site])
+    result = await message.wait_result()
+    await broker.shutdown()
+
+    assert result.return_value == site
+    assert json.loads(result.model_dump_json())["return_value"] == site.to_dict()
+    assert pickle.loads(pickle.dumps(result.return_value)) == site
+
+
+def test_what_celery_writes_as_json_is_read_again() -> None:
+    """A model alone it does not know: give its dictionary."""
+    site = Site.from_dict(SITE)
+    content_type, encoding, written = kombu.serialization.dumps([site.to_dict()], "json")
+
+    (read,) = kombu.serialization.loads(written, content_type, encoding)
+
+    assert Site.from_dict(read) == site
+    with pytest.raises(kombu.exceptions.EncodeError):
+        kombu.serialization.dumps([site], "json")
+
+
+def test_an_event_of_a_webhook_comes_back_from_a_pickle() -> None:
+    webhook = FlipWebhooks("whsec_ZmxpcC1hc3luYy1leGFtcGxlLXNlY3JldA==").sign(
+        "command.created", COMMAND
+    )
+    event = verify(webhook.body, webhook.headers, "whsec_ZmxpcC1hc3luYy1leGFtcGxlLXNlY3JldA==")
+
+    assert pickle.loads(pickle.dumps(event)) == event
 
 
 def test_a_model_of_an_older_version_of_flip_is_still_read() -> None:
     """A queue outlives a deployment: more fields and new values are no mistake."""
-    command = {
-        "id": "c", "device_id": "d", "starts_at": "2025-06-19T12:00:00Z", "duration_s": 60,
-        "is_preparatory_action": False, "battery_commands": {"mode": "DREAM", "depth": 5},
-        "status": "PAUSED", "device_status": "PENDING", "created_at": "2025-06-19T11:00:00Z",
-        "updated_at": "2025-06-19T11:00:00Z", "new": {"a": 1},
-    }  # fmt: skip
-
-    read = Command.from_dict(command)
+    read = Command.from_dict(COMMAND | {"new": {"a": 1}})
 
     assert not read.battery_commands.mode.is_known
     assert read.to_dict()["status"] == "PAUSED"

@@ -184,7 +184,11 @@ class Emulator:
         return self._transport
 
     def client(self, **options: Unpack[ClientOptions]) -> FlipClient:
-        """A client for this emulator, with its OAuth credential where none is given."""
+        """A client for this emulator, with its OAuth credential where none is given.
+
+        Args:
+            **options: Arguments of `FlipClient`.
+        """
         if not options.keys() & {"api_key", "client_id", "client_secret", "auth"}:
             options["client_id"] = self.client_id
             options["client_secret"] = self.client_secret
@@ -192,7 +196,12 @@ class Emulator:
         return FlipClient(environment=self.environment, transport=self._transport, **options)
 
     def variables(self) -> dict[str, str]:
-        """Environment variables that point `SandboxClient()` here."""
+        """Environment variables that point `SandboxClient()` here.
+
+        Returns:
+            Their names and values, `FLIP_API_URL` and `FLIP_OAUTH_URL` and a credential among
+            them.
+        """
         return {
             "FLIP_API_URL": self.api_url,
             "FLIP_OAUTH_URL": self.oauth_url,
@@ -204,7 +213,12 @@ class Emulator:
     # What it was asked, and what it knows
 
     def count(self, method: str, path: str) -> int:
-        """How many requests there were of a method and a path, or a template of a path."""
+        """How many requests there were of a method and a path, or a template of a path.
+
+        Args:
+            method: The method, such as `POST`.
+            path: The path, or its template (`/v1/site/{siteId}`).
+        """
         return self._app.count(method, path)
 
     def forget_counts(self) -> None:
@@ -222,7 +236,14 @@ class Emulator:
         return list(self._world.sites)
 
     def use_session(self, token: str) -> str | None:
-        """Open the portal with a session token: gives the site's id, once."""
+        """Open the portal with a session token: gives the site's id, once.
+
+        Args:
+            token: The session token.
+
+        Returns:
+            The site's id; `None` where the token was used, or is none.
+        """
         return self._world.use_session(token)
 
     # What Flip and the utilities do
@@ -288,6 +309,9 @@ class Emulator:
     def cancel_event(self, event_id: str) -> None:
         """The utility cancels an event; one that is over stays as it is.
 
+        Args:
+            event_id: Id of the event.
+
         Raises:
             InvalidArgumentError: There is no such event.
         """
@@ -295,6 +319,10 @@ class Emulator:
 
     def participate(self, event_id: str, *, is_participating: bool) -> None:
         """The participant leaves an event, or comes back.
+
+        Args:
+            event_id: Id of the event.
+            is_participating: Whether the site takes part from now on.
 
         Raises:
             InvalidArgumentError: There is no such event.
@@ -351,7 +379,12 @@ class Emulator:
         self._sender.register(Endpoint(parsed, event_types, copies, transport))
 
     def send_webhook(self, event_type: str, event_object: Mapping[str, object]) -> None:
-        """Tell anything by webhook, such as `settings.apply`."""
+        """Tell anything by webhook, such as `settings.apply`.
+
+        Args:
+            event_type: What happened.
+            event_object: What it happened to.
+        """
         self._sender.announce(event_type, dict(event_object), self._world.now())
 
     @property
@@ -379,6 +412,9 @@ class Emulator:
 
         A `ManualClock` that it was given moves too, with all who share it; any other clock is
         left alone.
+
+        Args:
+            seconds: How much, at least 0.
 
         Raises:
             InvalidArgumentError: It would go back.

@@ -36,7 +36,7 @@ class TokenStore(Protocol):
 
     A token knows its life by Unix time (`Token.issued_at`, `Token.lifetime_s`), and
     `Token.to_dict` is what can be written down of it. Each call has 5 s; whatever a method
-    raises is logged and costs no request: the refresh then goes on without the store [A20].
+    raises is logged and costs no request: the refresh then goes on without the store.
     """
 
     async def load(self, key: str) -> Token | None:

@@ -88,6 +88,11 @@ class Emulator:
         InvalidArgumentError: Another argument is of no use.
     """
 
+    api_key: Final[str]
+    client_id: Final[str]
+    client_secret: Final[str]
+    webhook_secret: Final[str]
+
     def __init__(
         self,
         *,
@@ -118,10 +123,10 @@ class Emulator:
             webhook_secret=webhook_secret,
             source=RandomSource(seed, "credentials"),
         )
-        self.api_key: Final = credentials.api_key
-        self.client_id: Final = credentials.client_id
-        self.client_secret: Final = credentials.client_secret
-        self.webhook_secret: Final = credentials.webhook_secret
+        self.api_key = credentials.api_key
+        self.client_id = credentials.client_id
+        self.client_secret = credentials.client_secret
+        self.webhook_secret = credentials.webhook_secret
         self._host: Final = _EVERY_ADDRESS.get(host, host)
         self._port: Final = port
         self._in_process: Final = in_process

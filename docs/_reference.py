@@ -94,16 +94,21 @@ def _is_namespace(name: str) -> bool:
 def _without_signature(
     app: Sphinx, what: str, name: str, thing: object, *_: object
 ) -> tuple[str, str | None] | None:
-    if what != "class" or not isinstance(thing, type):
+    if what not in {"class", "exception"} or not isinstance(thing, type):
         return None
-    is_listed = _is_model(thing) or issubclass(thing, Enum | tuple)  # its fields tell all
-    if is_listed or _is_namespace(name) or thing.__name__ in NEVER_MADE | AS_FLIP_CLIENT:
-        return "", None
-    return None
+    is_hidden = (
+        _is_namespace(name)
+        or thing.__name__ in NEVER_MADE | AS_FLIP_CLIENT
+        or name.startswith("flip_async.errors.")
+        or _is_told_by_its_fields(thing)
+    )
+    return ("", None) if is_hidden else None
 
 
-def _is_model(thing: type) -> bool:
-    return attrs.has(thing) and thing.__module__.startswith("flip_async.models")
+def _is_told_by_its_fields(thing: type) -> bool:
+    doc = inspect.getdoc(thing) or ""
+    is_data = attrs.has(thing) or issubclass(thing, Enum | tuple)
+    return is_data and "Args:" not in doc
 
 
 def _skipped(

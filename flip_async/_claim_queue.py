@@ -52,6 +52,9 @@ class ClaimQueue(Protocol[E]):
         Args:
             most: How many at most.
 
+        Returns:
+            The entries, which are the caller's until it ends their claim; none where none is due.
+
         Raises:
             StorageError: It cannot be read or written.
         """
@@ -60,6 +63,9 @@ class ClaimQueue(Protocol[E]):
     async def settle(self, entries: Sequence[E]) -> None:
         """Forget entries: they are done.
 
+        Args:
+            entries: Which.
+
         Raises:
             StorageError: It cannot be written; they are claimed still.
         """
@@ -67,6 +73,9 @@ class ClaimQueue(Protocol[E]):
 
     async def release(self, entries: Sequence[E]) -> None:
         """Let entries wait again, for whoever comes.
+
+        Args:
+            entries: Which.
 
         Raises:
             StorageError: It cannot be written; they are claimed still.
@@ -87,6 +96,9 @@ class ClaimQueue(Protocol[E]):
 
     async def renew(self) -> QueueDepth:
         """Keep own claims, free those that ended, tidy up, and find out what is there.
+
+        Returns:
+            How much there is.
 
         Raises:
             StorageError: It cannot be read or written.

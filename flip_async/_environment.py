@@ -137,7 +137,7 @@ class Environment:
 
     @property
     def token_url(self) -> str:
-        """The token endpoint: `oauth_url` with `/token`."""
+        """The token endpoint, which is `oauth_url` with `/token`."""
         return f"{self.oauth_url}/token"
 
 

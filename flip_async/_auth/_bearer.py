@@ -205,6 +205,9 @@ class BearerAuth(httpx.Auth):
     async def refresh(self) -> Token:
         """Take a new token, whatever the one at hand is worth; ends every waiting period.
 
+        Returns:
+            The new token.
+
         Raises:
             TokenError: None can be had; a valid one at hand stays in use.
             ClientClosedError: `aclose()` was called.

@@ -36,29 +36,53 @@ class TokenStore(Protocol):
 
     A token knows its life by Unix time (`Token.issued_at`, `Token.lifetime_s`), and
     `Token.to_dict` is what can be written down of it. Each call has 5 s; whatever a method
-    raises is logged and costs no request: the refresh then goes on without the store [A20].
+    raises is logged and costs no request: the refresh then goes on without the store.
     """
 
     async def load(self, key: str) -> Token | None:
         """The token kept under `key`, or `None`; an expired one may be given or not.
 
         Its `issued_at` is on the reader's clock: now less its age.
+
+        Args:
+            key: What tells one token from another; it holds no secret.
+
+        Returns:
+            The token, or `None` where there is none.
         """
         ...
 
     async def save(self, key: str, token: Token) -> None:
-        """Keep a token under `key` in place of the one that is there."""
+        """Keep a token under `key` in place of the one that is there.
+
+        Args:
+            key: What tells one token from another; it holds no secret.
+            token: The token.
+        """
         ...
 
     async def acquire(self, key: str, *, owner: str, lease_s: float) -> bool:
         """Take the lock of `key` for so many seconds, or tell that somebody else has it.
 
         It never waits. Its owner renews by it.
+
+        Args:
+            key: What tells one token from another; it holds no secret.
+            owner: Who asks.
+            lease_s: How long it holds where it is not renewed, in seconds.
+
+        Returns:
+            Whether the owner has it now.
         """
         ...
 
     async def release(self, key: str, *, owner: str) -> None:
-        """Give the lock of `key` back; where another owner has it, do nothing."""
+        """Give the lock of `key` back; where another owner has it, do nothing.
+
+        Args:
+            key: What tells one token from another; it holds no secret.
+            owner: Who had it.
+        """
         ...
 
 

@@ -86,6 +86,9 @@ class Token:
         Args:
             document: The mapping; names that are not known are passed over.
 
+        Returns:
+            The token.
+
         Raises:
             InvalidArgumentError: A part is missing, or cannot be what it is.
         """

@@ -27,20 +27,43 @@ class AggregatorClient(BaseClient):
     _api = "aggregator_url"
 
     async def list_sites(self, **options: Unpack[CallOptions]) -> object:
-        """All sites of the fleet with their status. Experimental: the answer is not documented."""
+        """All sites of the fleet with their status; experimental, as the answer is not documented.
+
+        Args:
+            **options: What every method takes.
+
+        Returns:
+            The answer as JSON gives it.
+        """
         return await self._session.call(FLEET_SITES, **options)
 
     async def equipment_performance(
         self, month: str | None = None, **options: Unpack[CallOptions]
     ) -> object:
-        """Solar production of a month (`2025-06`). Experimental: as above."""
+        """Read the solar production of a month; experimental, as the answer is not documented.
+
+        Args:
+            month: The month, as `2025-06`; `None` for this one.
+            **options: What every method takes.
+
+        Returns:
+            The answer as JSON gives it.
+        """
         query: Mapping[str, str] = {} if month is None else {"month": month}
         return await self._session.call(PERFORMANCE, query=query, **options)
 
     async def push_fleet_data(
         self, records: Sequence[FleetRecord], **options: Unpack[CallOptions]
     ) -> dict[str, object]:
-        """Push records of a customer-relationship system. Experimental: as above."""
+        """Push records of a customer-relationship system; experimental, likewise.
+
+        Args:
+            records: The records, at least one.
+            **options: What every method takes.
+
+        Returns:
+            The answer as JSON gives it.
+        """
         return await self._session.call(FLEET_DATA, body=FleetData(records=records), **options)
 
     async def commission(
@@ -50,6 +73,11 @@ class AggregatorClient(BaseClient):
         **options: Unpack[CallOptions],
     ) -> None:
         """Register a site and its devices; not repeated where it may have been carried out.
+
+        Args:
+            site: The site.
+            devices: Its devices, at least one.
+            **options: What every method takes.
 
         Raises:
             UnprocessableEntityError: More is needed; `details` says what.

@@ -55,8 +55,8 @@ class FlipClient(BaseClient):
         token_store: Shares OAuth tokens, and those of sites, with other clients or processes.
         on_retry: Called with a `RetryEvent` before an attempt is made again; may be async, and
             then nobody waits for it.
-        max_response_bytes: How large an answer may be, as it comes and decoded; a larger one is
-            cut off with a `DecodeError`.
+        max_response_bytes: How large an answer may be, in bytes, as it comes and decoded; a larger
+            one is cut off with a `DecodeError`.
         clock: Time and luck, for tests.
 
     Raises:

@@ -64,7 +64,11 @@ class Pages(Generic[T]):
         self._one_page: Final = one_page
 
     def pages(self) -> "PageIterator[T]":
-        """Iterate over whole pages, as lists."""
+        """Iterate over whole pages, as lists.
+
+        Returns:
+            An iterator over lists of rows.
+        """
         return PageIterator(
             self._fetch,
             self._spawn,
@@ -78,7 +82,11 @@ class Pages(Generic[T]):
         return _RowIterator(self.pages())
 
     async def collect(self) -> list[T]:
-        """Fetch all rows, or the first `max_items`, into a list."""
+        """Fetch all rows, or the first `max_items`, into a list.
+
+        Returns:
+            The rows.
+        """
         pages = self.pages()  # nobody else reads these: no need to wait for a turn
         rows: list[T] = []
         while page := await pages._next_page():

@@ -181,7 +181,8 @@ class Telemetry:
         Args:
             outbox: As of `uploader`; a file of its own.
             device_field: The field that tells the device.
-            max_delay_s: As of `uploader`, and so are the next ones.
+            max_delay_s: How long a point waits for others, in seconds; this and the next ones are
+                those of `uploader`.
             concurrency: How many batches may be sent at once.
             on_rejected: Is given each point that Flip refuses, and why.
             on_undelivered: Is given points that could not be sent, and the error.

@@ -80,12 +80,28 @@ class UtilityEnrollmentCalls:
     async def list(
         self, program_id: str, **options: Unpack[CallOptions]
     ) -> Sequence[UtilityEnrollment]:
-        """List the enrollments of a program."""
+        """List the enrollments of a program.
+
+        Args:
+            program_id: Flip's id of the program.
+            **options: What every method takes.
+
+        Returns:
+            The enrollments.
+        """
         query = {"program_id": program_id}
         return (await self._session.call(ENROLLMENTS, query=query, **options)).enrollments
 
     async def get(self, enrollment_id: str, **options: Unpack[CallOptions]) -> UtilityEnrollment:
-        """Read an enrollment."""
+        """Read an enrollment.
+
+        Args:
+            enrollment_id: Flip's id of the enrollment.
+            **options: What every method takes.
+
+        Returns:
+            The enrollment.
+        """
         return await self._session.call(ENROLLMENT, enrollment_id, **options)
 
     async def update(
@@ -97,7 +113,18 @@ class UtilityEnrollmentCalls:
         group_ids: Sequence[str] | UnsetType | None = UNSET,
         **options: Unpack[CallOptions],
     ) -> UtilityEnrollment:
-        """Approve, pause, reject or unenroll, and assign groups; what is not given stays."""
+        """Approve, pause, reject or unenroll, and assign groups; what is not given stays.
+
+        Args:
+            enrollment_id: Flip's id of the enrollment.
+            status: The new status: `ACTIVE`, `PAUSED`, `REJECTED` or `UNENROLLED`.
+            status_reason: Why, for people.
+            group_ids: All its groups from now on; an empty list takes it out of all.
+            **options: What every method takes.
+
+        Returns:
+            The enrollment as it is now.
+        """
         body = UtilityEnrollmentUpdate(
             status=status, status_reason=status_reason, group_ids=group_ids
         )
@@ -113,12 +140,28 @@ class UtilityGroupCalls:
     async def create(
         self, program_id: str, group_id: str, name: str, **options: Unpack[CallOptions]
     ) -> UtilityGroup:
-        """Make a group; you choose its id."""
+        """Make a group; you choose its id.
+
+        Args:
+            program_id: Flip's id of the program.
+            group_id: Your own id of the group.
+            name: Its name, for people.
+            **options: What every method takes.
+
+        Returns:
+            The group.
+        """
         body = UtilityGroup(id=group_id, name=name)
         return await self._session.call(CREATE_GROUP, program_id, body=body, **options)
 
     async def delete(self, program_id: str, group_id: str, **options: Unpack[CallOptions]) -> None:
-        """Remove a group; its enrollments stay."""
+        """Remove a group; its enrollments stay.
+
+        Args:
+            program_id: Flip's id of the program.
+            group_id: Your own id of the group.
+            **options: What every method takes.
+        """
         await self._session.call(DELETE_GROUP, program_id, group_id, **options)
 
 
@@ -137,7 +180,18 @@ class UtilityEventCalls:
         target_ids: Sequence[str],
         **options: Unpack[CallOptions],
     ) -> UtilityEvent:
-        """Dispatch; not repeated where it may have been carried out."""
+        """Dispatch; not repeated where it may have been carried out.
+
+        Args:
+            program_id: Flip's id of the program.
+            actions: What the batteries do, and when; at least one.
+            target_type: What the event is for: `DEVICE`, `GROUP`, `PROGRAM` or `SITE`.
+            target_ids: The ids of those.
+            **options: What every method takes.
+
+        Returns:
+            The event.
+        """
         body = UtilityEventCreate(
             program_id=program_id, target_type=target_type, target_ids=target_ids, actions=actions
         )
@@ -146,13 +200,30 @@ class UtilityEventCalls:
     def list(
         self, *, max_items: int | None = None, **options: Unpack[CallOptions]
     ) -> Pages[UtilityEvent]:
-        """List the events."""
+        """List the events.
+
+        Args:
+            max_items: How many at most; `None` for all.
+            **options: What every method takes.
+
+        Returns:
+            The events, fetched while you read them.
+        """
         return self._session.pages(EVENTS, max_items=max_items, **options)
 
     def sites(
         self, event_id: str, *, max_items: int | None = None, **options: Unpack[CallOptions]
     ) -> Pages[UtilityEventSite]:
-        """List how sites took part in an event."""
+        """List how sites took part in an event.
+
+        Args:
+            event_id: Flip's id of the event.
+            max_items: How many at most; `None` for all.
+            **options: What every method takes.
+
+        Returns:
+            The sites, fetched while you read them.
+        """
         return self._session.pages(EVENT_SITES, event_id, max_items=max_items, **options)
 
 
@@ -169,7 +240,13 @@ class UtilityTelemetryCalls:
         device_ids: Sequence[str] | UnsetType = UNSET,
         **options: Unpack[CallOptions],
     ) -> Sequence[UtilityTelemetryPoint]:
-        """The newest point of each device."""
+        """The newest point of each device.
+
+        Args:
+            program_id: Flip's id of the program.
+            device_ids: Only these devices.
+            **options: What every method takes.
+        """
         body = UtilityTelemetryQuery(program_id=program_id, device_ids=device_ids)
         return (await self._session.call(LATEST, body=body, **options)).telemetry
 
@@ -182,7 +259,15 @@ class UtilityTelemetryCalls:
         device_ids: Sequence[str] | UnsetType = UNSET,
         **options: Unpack[CallOptions],
     ) -> Sequence[UtilityTelemetryPoint]:
-        """The points of a range of time; both ends with a time zone."""
+        """The points of a range of time; both ends with a time zone.
+
+        Args:
+            program_id: Flip's id of the program.
+            start_time: Begin of the range, with a time zone.
+            end_time: End of the range, with a time zone.
+            device_ids: Only these devices.
+            **options: What every method takes.
+        """
         body = UtilityTelemetryQuery(
             program_id=program_id, device_ids=device_ids, start_time=start_time, end_time=end_time
         )

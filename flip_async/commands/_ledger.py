@@ -12,7 +12,13 @@ from flip_async._clock import Clock, SystemClock
 
 
 class Holder(enum.Enum):
-    """Who has a command in hand."""
+    """Who has a command in hand.
+
+    Attributes:
+        NOBODY: Nobody, or an owner whose lease is over.
+        US: The owner that asks.
+        OTHERS: Another owner, whose lease is not over.
+    """
 
     NOBODY = "nobody, or one whose lease is over"
     US = "the owner that asks"
@@ -45,7 +51,7 @@ class CommandLedger(Protocol):
 
     @property
     def lease_s(self) -> float | None:
-        """How long a claim holds that is not renewed; `None` where it ends with its process."""
+        """Seconds that a claim holds that is not renewed; `None` where it ends with its process."""
         ...
 
     async def open(self) -> None:
@@ -114,7 +120,11 @@ class CommandLedger(Protocol):
         ...
 
     async def resign(self, *, owner: str) -> None:
-        """Let another one list commands; where another one does, do nothing."""
+        """Let another one list commands; where another one does, do nothing.
+
+        Args:
+            owner: Who led.
+        """
         ...
 
     async def aclose(self) -> None:

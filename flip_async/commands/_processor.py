@@ -317,6 +317,9 @@ class CommandProcessor:
         Args:
             flip: The client to list and acknowledge with; it is not closed.
 
+        Yields:
+            Nothing; it works meanwhile.
+
         Raises:
             ConfigurationError: It runs already, or the ledger cannot be trusted.
             InvalidArgumentError: The client is none.

@@ -107,15 +107,27 @@ class ManualClock:
         self._wall_s += passed_s
 
     def monotonic(self) -> float:
-        """Seconds since no particular moment."""
+        """Seconds since no particular moment.
+
+        Returns:
+            The seconds.
+        """
         return self._monotonic_s
 
     def wall(self) -> float:
-        """Unix time in seconds."""
+        """Unix time in seconds.
+
+        Returns:
+            The seconds since 1970.
+        """
         return self._wall_s
 
     def now(self) -> Instant:
-        """Both together."""
+        """Both together.
+
+        Returns:
+            The moment, with `monotonic_s` and `wall_s`.
+        """
         return Instant(self._monotonic_s, self._wall_s)
 
     def random(self) -> float:
@@ -123,7 +135,11 @@ class ManualClock:
         return self._luck
 
     async def sleep(self, seconds: float) -> None:
-        """Return when the clock was moved by so much."""
+        """Return when the clock was moved by so much.
+
+        Args:
+            seconds: How much.
+        """
         woken = asyncio.Event()
         timer = self.call_later(seconds, woken.set)
         try:
@@ -132,7 +148,15 @@ class ManualClock:
             timer.cancel()
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        """Call `callback` when the clock was moved by so much."""
+        """Call `callback` when the clock was moved by so much.
+
+        Args:
+            seconds: How much.
+            callback: Called without arguments, in the event loop's thread.
+
+        Returns:
+            What cancels it.
+        """
         timer = _Timer(callback)
         entry = (self._monotonic_s + seconds, next(self._numbers), timer)
         heapq.heappush(self._timers, entry)

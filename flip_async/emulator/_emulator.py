@@ -114,6 +114,11 @@ class Emulator:
         InvalidArgumentError: Another argument is of no use.
     """
 
+    api_key: Final[str]
+    client_id: Final[str]
+    client_secret: Final[str]
+    webhook_secret: Final[str]
+
     def __init__(
         self,
         *,
@@ -145,10 +150,10 @@ class Emulator:
             webhook_secret=webhook_secret,
             source=RandomSource(seed, "credentials"),
         )
-        self.api_key: Final = credentials.api_key
-        self.client_id: Final = credentials.client_id
-        self.client_secret: Final = credentials.client_secret
-        self.webhook_secret: Final = credentials.webhook_secret
+        self.api_key = credentials.api_key
+        self.client_id = credentials.client_id
+        self.client_secret = credentials.client_secret
+        self.webhook_secret = credentials.webhook_secret
         self._host: Final = _EVERY_ADDRESS.get(host, host)
         self._port: Final = port
         self._in_process: Final = in_process
@@ -223,6 +228,9 @@ class Emulator:
 
         Of an emulator in a thread it is closed with it, so that a test which is not async need
         not.
+
+        Args:
+            **options: Arguments of `FlipClient`.
         """
         if not options.keys() & {"api_key", "client_id", "client_secret", "auth"}:
             options["client_id"] = self.client_id
@@ -234,7 +242,12 @@ class Emulator:
         return client
 
     def variables(self) -> dict[str, str]:
-        """Environment variables that point `SandboxClient()` here."""
+        """Environment variables that point `SandboxClient()` here.
+
+        Returns:
+            Their names and values, `FLIP_API_URL` and `FLIP_OAUTH_URL` and a credential among
+            them.
+        """
         return {
             "FLIP_API_URL": self.api_url,
             "FLIP_OAUTH_URL": self.oauth_url,
@@ -247,7 +260,12 @@ class Emulator:
 
     @_in_its_thread
     def count(self, method: str, path: str) -> int:
-        """How many requests there were of a method and a path, or a template of a path."""
+        """How many requests there were of a method and a path, or a template of a path.
+
+        Args:
+            method: The method, such as `POST`.
+            path: The path, or its template (`/v1/site/{siteId}`).
+        """
         return self._app.count(method, path)
 
     @_in_its_thread
@@ -269,7 +287,14 @@ class Emulator:
 
     @_in_its_thread
     def use_session(self, token: str) -> str | None:
-        """Open the portal with a session token: gives the site's id, once."""
+        """Open the portal with a session token: gives the site's id, once.
+
+        Args:
+            token: The session token.
+
+        Returns:
+            The site's id; `None` where the token was used, or is none.
+        """
         return self._world.use_session(token)
 
     # What Flip and the utilities do
@@ -361,6 +386,9 @@ class Emulator:
     def cancel_event(self, event_id: str) -> None:
         """The utility cancels an event; one that is over stays as it is.
 
+        Args:
+            event_id: Id of the event.
+
         Raises:
             InvalidArgumentError: There is no such event.
         """
@@ -369,6 +397,10 @@ class Emulator:
     @_in_its_thread
     def participate(self, event_id: str, *, is_participating: bool) -> None:
         """The participant leaves an event, or comes back.
+
+        Args:
+            event_id: Id of the event.
+            is_participating: Whether the site takes part from now on.
 
         Raises:
             InvalidArgumentError: There is no such event.
@@ -428,7 +460,12 @@ class Emulator:
 
     @_in_its_thread
     def send_webhook(self, event_type: str, event_object: Mapping[str, object]) -> None:
-        """Tell anything by webhook, such as `settings.apply`."""
+        """Tell anything by webhook, such as `settings.apply`.
+
+        Args:
+            event_type: What happened.
+            event_object: What it happened to.
+        """
         self._sender.announce(event_type, dict(event_object), self._world.now())
 
     @property
@@ -461,6 +498,9 @@ class Emulator:
 
         A `ManualClock` that it was given moves too, with all who share it; any other clock is
         left alone.
+
+        Args:
+            seconds: How much, at least 0.
 
         Raises:
             InvalidArgumentError: It would go back.

@@ -37,6 +37,9 @@ class FlipLifespan(Generic[C]):
                 yield
 
         Sandbox = Annotated[FlipClient, Depends(sandbox.client)]
+
+    Args:
+        make: What makes the client.
     """
 
     def __init__(self, make: Callable[[], C]) -> None:

@@ -150,6 +150,13 @@ class LenientDatetime(datetime):
     def parse(cls, text: str) -> "LenientDatetime":
         """Read a date-time in any form that the API has, or a date.
 
+        Args:
+            text: A date-time of RFC 3339, with a space or a `T` in it, or a date; without a zone
+                it is in UTC.
+
+        Returns:
+            The moment.
+
         Raises:
             ValueError: It is neither.
         """

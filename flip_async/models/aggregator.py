@@ -17,9 +17,9 @@ class FleetRecord(Model):
     """A record of a customer-relationship system.
 
     Attributes:
-        external_id: Its id there.
-        data: What it holds, in any form that JSON has.
-        record_type: What it is about.
+        external_id: Its id there; required.
+        data: What it holds, in any form that JSON has; required.
+        record_type: What it is about; `site` is the one that is documented.
     """
 
     external_id: str = attrs.field(metadata=identifier())
@@ -29,7 +29,11 @@ class FleetRecord(Model):
 
 @attrs.frozen(kw_only=True)
 class FleetData(Model):
-    """Records to push."""
+    """Records to push.
+
+    Attributes:
+        records: The records, at least one; required.
+    """
 
     records: Sequence[FleetRecord] = attrs.field(eq=alike, metadata=many(FleetRecord, at_least=1))
 
@@ -39,10 +43,10 @@ class AggregatorDevice(Model):
     """A device to be registered.
 
     Attributes:
-        id: Your own id of it.
-        type: `BATTERY` or `EV_CHARGER`.
-        technology_provider_identifier: Whose it is, such as `DURACELL`.
-        install_date: When it was installed, with a time zone.
+        id: Your own id of it; required.
+        type: What it is; required by Flip, and a battery where you give none.
+        technology_provider_identifier: Whose it is, such as `DURACELL`; required.
+        install_date: When it was installed, with a time zone; required.
     """
 
     id: str = attrs.field(metadata=identifier())
@@ -55,7 +59,12 @@ class AggregatorDevice(Model):
 
 @attrs.frozen(kw_only=True)
 class AggregatorCommission(Model):
-    """A site to be registered with its devices, at least one."""
+    """A site to be registered with its devices, at least one.
+
+    Attributes:
+        site: The site; required.
+        devices: Its devices, at least one; required.
+    """
 
     site: CommissionSite = attrs.field(metadata=one(CommissionSite))
     devices: Sequence[AggregatorDevice] = attrs.field(

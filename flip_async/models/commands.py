@@ -18,14 +18,25 @@ __all__ = [
 
 
 class PowerMode(OpenEnum):
-    """How much a battery gives or takes."""
+    """How much a battery gives or takes.
+
+    Attributes:
+        SETPOINT: At `setpoint_w`, exactly.
+        FOLLOW_LOAD: As much as the home takes, without export.
+    """
 
     SETPOINT = "SETPOINT"
     FOLLOW_LOAD = "FOLLOW_LOAD"
 
 
 class CommandStatus(OpenEnum):
-    """Whether a command takes place."""
+    """Whether a command takes place.
+
+    Attributes:
+        OK: It takes place.
+        CANCELED: The utility has canceled it.
+        OPT_OUT: The participant has left the event.
+    """
 
     OK = "OK"
     CANCELED = "CANCELED"
@@ -33,7 +44,15 @@ class CommandStatus(OpenEnum):
 
 
 class DeviceStatus(OpenEnum):
-    """Whether the device is ready for a command. `FAILED` is older: send the two others."""
+    """Whether the device is ready for a command. `FAILED` is older: send the two others.
+
+    Attributes:
+        PENDING: Flip waits for your acknowledgement.
+        OK: The device is ready for it.
+        FAILED_OFFLINE: The device cannot be reached.
+        FAILED_FAULT: The device has a fault.
+        FAILED: Older; send one of the two others.
+    """
 
     PENDING = "PENDING"
     OK = "OK"
@@ -52,12 +71,13 @@ class BatteryCommand(Model):
 
     Attributes:
         mode: What to do.
-        power_mode: How much, while charging and discharging.
-        setpoint_w: Watts, above 0, with `SETPOINT`.
+        power_mode: How much; only where the mode is `CHARGE` or `DISCHARGE`.
+        setpoint_w: Power in watts, above 0; only with the power mode `SETPOINT`.
         backup_reserve_percentage: State of charge, 0 to 100, to keep at least.
         enable_grid_import: Whether it may charge from the grid.
-        enable_grid_export: Deprecated.
-        maximum_charge_percentage: Deprecated.
+        enable_grid_export: Deprecated since 2025-04-29.
+        maximum_charge_percentage: Deprecated since 2025-04-29; state of charge to stop at, 0 to
+            100.
 
     Source:
         https://docs.flip.energy/battery-modes
@@ -120,7 +140,7 @@ class CommandStatusUpdate(Model):
     """An acknowledgement.
 
     Attributes:
-        device_status: `OK`, `FAILED_OFFLINE` or `FAILED_FAULT`.
+        device_status: `OK`, `FAILED_OFFLINE` or `FAILED_FAULT`; required.
         device_status_reason: Why, for people.
 
     Source:

@@ -18,8 +18,8 @@ class Commission(Model):
     """A site to be commissioned with its devices.
 
     Attributes:
-        site: The site.
-        devices: Its devices, at least one.
+        site: The site; required.
+        devices: Its devices, at least one; required.
         can_auto_enroll: Whether Flip may enroll the site in programs that allow it; the
             homeowner must have agreed.
         enrollment: An enrollment to be made in the same call.

@@ -31,7 +31,12 @@ __all__ = [
 
 
 class DeviceType(OpenEnum):
-    """What kind of device it is."""
+    """What kind of device it is.
+
+    Attributes:
+        BATTERY: A battery.
+        EV_CHARGER: A charger of electric vehicles; Flip's pages do not tell its attributes.
+    """
 
     BATTERY = "BATTERY"
     EV_CHARGER = "EV_CHARGER"
@@ -47,10 +52,13 @@ class DeviceBatteryAttributes(Model):
     """What is fixed when a battery is installed.
 
     Attributes:
-        battery_capacity_wh: Nominal capacity by the manufacturer's data, in watt-hours.
-        battery_power_input_w: Continuous rated power, in watts. Flip's older texts call
-            this the discharge power, against the name: ask Flip which they expect.
-        battery_power_output_w: Continuous rated power in the other direction, in watts.
+        battery_capacity_wh: Nominal capacity by the manufacturer's data, in watt-hours; a whole
+            number of at least 0; required.
+        battery_power_input_w: Continuous rated power, in watts; a whole number of at least 0;
+            required. Flip's older texts call this the discharge power, against the name; ask Flip
+            which they expect.
+        battery_power_output_w: Continuous rated power in the other direction, in watts; a whole
+            number of at least 0; required.
 
     Source:
         https://docs.flip.energy/api-6038136
@@ -66,7 +74,7 @@ class DeviceConfiguration(Model):
     """Deprecated: what the user could set.
 
     Attributes:
-        reserve_percentage: State of charge, 0 to 100, that the battery keeps.
+        reserve_percentage: State of charge that the battery keeps, 0 to 100; required.
     """
 
     reserve_percentage: float = attrs.field(metadata=number(at_least=0, at_most=100))
@@ -77,16 +85,16 @@ class DeviceCreate(Model):
     """A device to be commissioned: the smallest thing that can be controlled by itself.
 
     Attributes:
-        id: Your own id of the device.
-        manufacturer_name: Who made it.
-        product_name: What they call it.
-        serial_number: Its number.
-        type: `BATTERY` or `EV_CHARGER`.
-        attributes: Capacity and rated power.
-        install_date: Day of the installation, or of the utility's permission to operate
-            if that is another; with a time zone.
-        site_id: Id of its site; filled in where the site is given beside it.
-        configuration: Deprecated.
+        id: Your own id of the device, any text that is not empty; required.
+        manufacturer_name: Who made it; required.
+        product_name: What they call it; required.
+        serial_number: Its serial number; required.
+        type: What it is; required by Flip, and a battery where you give none.
+        attributes: Capacity and rated power; required.
+        install_date: Day of the installation, or of the utility's permission to operate if that is
+            another; with a time zone; required.
+        site_id: Id of its site; the SDK fills it in where the site is given beside it.
+        configuration: Deprecated; what the user can set.
 
     Source:
         https://docs.flip.energy/api-6038136
@@ -112,9 +120,9 @@ class DeviceAttributes(Model):
     """What is fixed when a device is installed, as answers have it.
 
     Attributes:
-        battery_capacity_wh: As in `DeviceBatteryAttributes`, in watt-hours.
-        battery_power_input_w: Likewise, in watts.
-        battery_power_output_w: Likewise, in watts.
+        battery_capacity_wh: Nominal capacity, in watt-hours; `None` for what is no battery.
+        battery_power_input_w: Continuous rated power, in watts; see `DeviceBatteryAttributes`.
+        battery_power_output_w: Continuous rated power in the other direction, in watts.
     """
 
     battery_capacity_wh: float | None = None
@@ -130,15 +138,15 @@ class Device(HasInstants):
         id: Your own id of the device.
         manufacturer_name: Who made it.
         product_name: What they call it.
-        serial_number: Its number.
-        type: `BATTERY` or `EV_CHARGER`.
+        serial_number: Its serial number.
+        type: What it is.
         attributes: Capacity and rated power of a battery. What a charger has is not
             documented, so a field may be `None`.
         created_at: When Flip first heard of it.
         updated_at: When it last changed.
-        install_date: When it was installed.
+        install_date: When it was installed; where Flip gives a day only, its first moment in UTC.
         site_id: Id of its site.
-        configuration: Deprecated.
+        configuration: Deprecated; what the user can set.
 
     Source:
         https://docs.flip.energy/api-6038137
@@ -165,7 +173,7 @@ class DeviceUpdate(Model):
 
     Attributes:
         attributes: Capacity and rated power, all three.
-        configuration: Deprecated.
+        configuration: Deprecated; what the user can set.
 
     Source:
         https://docs.flip.energy/api-6038138

@@ -29,14 +29,31 @@ __all__ = [
 
 
 class EnrollMethod(OpenEnum):
-    """How an enrollment comes about."""
+    """How an enrollment comes about.
+
+    Attributes:
+        AUTO_ENROLL: Without an action of the participant, where the program allows it.
+        USER_ACTION: The participant asked for it.
+    """
 
     AUTO_ENROLL = "AUTO_ENROLL"
     USER_ACTION = "USER_ACTION"
 
 
 class EnrollmentStatus(OpenEnum):
-    """How far an enrollment has come. Flip's pages say `APPROVED` where they mean `ACTIVE`."""
+    """How far an enrollment has come. Flip's pages say `APPROVED` where they mean `ACTIVE`.
+
+    Attributes:
+        ACTIVE: It takes part as soon as the program allows.
+        NEEDS_ACTION: Something could not be verified; Flip writes to the participant.
+        PENDING: It is being reviewed, as every new one is.
+        REJECTED: It is not eligible, and the participant cannot apply again.
+        UNENROLLED: It takes part no more.
+        CREATED: It was made; only the Utility API's pages have this.
+        SUBMITTED: It was handed in; only the Utility API's pages have this.
+        PAUSED: It takes no part for a while.
+        APPROVED: What Flip's page on enrolling calls `ACTIVE`.
+    """
 
     ACTIVE = "ACTIVE"
     NEEDS_ACTION = "NEEDS_ACTION"
@@ -58,8 +75,8 @@ class ProgramSpecificAttribute(Model):
     """An answer to a field of a program's enrollment form.
 
     Attributes:
-        name: The field's name.
-        value: The answer, as a text whatever the field's type.
+        name: The field's `name` in the program's enrollment form; required.
+        value: The answer, as a text whatever the field's type; required.
     """
 
     name: str = attrs.field(metadata=text())
@@ -71,11 +88,13 @@ class EnrollmentCreate(Model):
     """An enrollment to be made.
 
     Attributes:
-        device_ids: Your ids of the devices to enroll.
-        program_id: Flip's id of the program.
-        enroll_method: `AUTO_ENROLL` or `USER_ACTION`.
-        has_agreed_to_terms_and_conditions: Needed where the program has terms.
-        terms_and_conditions_version: The version that was agreed to.
+        device_ids: Your ids of the devices to enroll, at least one; required.
+        program_id: Flip's id of the program; required.
+        enroll_method: How it comes about; required by Flip, and `USER_ACTION` where you give none.
+        has_agreed_to_terms_and_conditions: Whether the participant agreed; needed where the
+            program has terms.
+        terms_and_conditions_version: The version that was agreed to; needed where the program has
+            terms.
         program_specific_attributes: Answers to the program's enrollment form.
 
     Source:
@@ -108,11 +127,11 @@ class Enrollment(HasInstants):
         site_id: Your id of the site.
         program_id: Flip's id of the program.
         enroll_method: How it came about.
-        status: How far it has come.
+        status: How far it has come; be ready for a status that is newer than this version.
         program_specific_attributes: Answers to the program's enrollment form.
-        status_reason: Why it has this status.
-        enrolled_at: When participation began.
-        unenrolled_at: When it ended.
+        status_reason: Why it has this status, where Flip says so.
+        enrolled_at: When participation began; `None` before.
+        unenrolled_at: When it ended; `None` before.
         has_agreed_to_terms_and_conditions: Whether the participant agreed.
         terms_and_conditions_version: The version that was agreed to.
         object_type: `enrollment`, in webhooks.

@@ -29,7 +29,16 @@ __all__ = [
 
 
 class BatteryMode(OpenEnum):
-    """What a battery shall do."""
+    """What a battery shall do.
+
+    Attributes:
+        BACKUP: Not described in the pages of Flip that we know.
+        CHARGE: Take energy; `power_mode`, `setpoint_w` and `enable_grid_import` say how.
+        DISCHARGE: Give energy to the home or the grid, down to `backup_reserve_percentage`.
+        SAVINGS: Not described in the pages of Flip that we know.
+        SELF_CONSUMPTION: Not described in the pages of Flip that we know.
+        STANDBY: Not described in the pages of Flip that we know.
+    """
 
     BACKUP = "BACKUP"
     CHARGE = "CHARGE"
@@ -40,7 +49,14 @@ class BatteryMode(OpenEnum):
 
 
 class EventStatus(OpenEnum):
-    """How far an event has come."""
+    """How far an event has come.
+
+    Attributes:
+        ACTIVE: It is on.
+        CANCELED: The utility has canceled it.
+        COMPLETED: It is over.
+        UPCOMING: It has not begun.
+    """
 
     ACTIVE = "ACTIVE"
     CANCELED = "CANCELED"
@@ -76,9 +92,9 @@ class EventBatterySettings(Model):
     """Deprecated: limits for one device of an event.
 
     Attributes:
-        device_id: Your id of the device.
-        backup_reserve_percentage: Floor when discharging, 0 to 100.
-        maximum_charge_percentage: Ceiling when charging, 0 to 100.
+        device_id: Your id of the device; required.
+        backup_reserve_percentage: Floor when discharging, a state of charge, 0 to 100.
+        maximum_charge_percentage: Ceiling when charging, a state of charge, 0 to 100.
     """
 
     device_id: str = attrs.field(metadata=identifier())
@@ -99,14 +115,14 @@ class Event(HasInstants):
         program_id: Flip's id of the program.
         site_id: Your id of the site.
         starts_at: Begin.
-        schedule: Its parts.
+        schedule: Its parts, to show to people; devices are steered by commands.
         status: How far it has come.
         is_participating: Whether the site takes part.
         created_at: When it was made.
         updated_at: When it last changed.
         ends_at: End; `None` until the utility ends it.
         duration_s: Length in seconds; `None` likewise.
-        device_settings: Deprecated.
+        device_settings: Deprecated; limits for single devices.
         object_type: `event`, in webhooks.
 
     Source:
@@ -136,7 +152,7 @@ class EventUpdate(Model):
 
     Attributes:
         is_participating: False opts the site out; its commands then become `OPT_OUT`.
-        device_settings: Deprecated.
+        device_settings: Deprecated; limits for single devices.
     """
 
     is_participating: bool | UnsetType = attrs.field(default=UNSET, metadata=boolean())

@@ -11,7 +11,13 @@ __all__ = ["EnrollmentFormField", "FormFieldType", "Program"]
 
 
 class FormFieldType(OpenEnum):
-    """What the answer to a form field is."""
+    """What the answer to a form field is.
+
+    Attributes:
+        BOOLEAN: True or false.
+        NUMBER: A number.
+        STRING: A text.
+    """
 
     BOOLEAN = "boolean"
     NUMBER = "number"
@@ -25,7 +31,7 @@ class EnrollmentFormField(Model):
     Attributes:
         name: What to call it in `program_specific_attributes`.
         label: What to call it for people.
-        type: What kind of answer it takes.
+        type: What kind of answer it takes; the answer is sent as a text all the same.
         hint: Help for people.
     """
 
@@ -51,8 +57,9 @@ class Program(HasInstants):
         created_at: When it was made.
         updated_at: When it last changed.
         enrollment_form: What to ask the participant.
-        minimum_reserve_percentage: State of charge, 0 to 100, that is left to the home.
-        minimum_commitment_months: `None` where it is not known.
+        minimum_reserve_percentage: State of charge that is left to the home, 0 to 100.
+        minimum_commitment_months: How many months a site has to stay; `None` where it is not
+            known.
         terms_and_conditions_version: `None` where there are none; not for people.
         terms_and_conditions_text: Markdown, for people; `None` where there are none.
 

@@ -16,7 +16,7 @@ class SessionCreate(Model):
     """A session to be made.
 
     Attributes:
-        site: The site; of one that exists the id is enough.
+        site: The site; of one that exists the id is enough; required.
         devices: Its devices, for a site that is new.
 
     Source:

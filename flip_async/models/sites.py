@@ -80,14 +80,14 @@ class Site(HasInstants):
         updated_at: When it last changed.
         first_name: Given name of the participant.
         last_name: Family name of the participant.
-        company_name: For companies only.
+        company_name: Name of a company; for companies only.
         email: Address of the participant.
-        state_code: Two letters, such as `CA`.
+        state_code: Two letters of a state, such as `CA`.
         city: City.
-        zip_code: In the sandbox, 88800, 88801 and 88802 match test programs.
+        zip_code: Postal code; in the sandbox 88800, 88801 and 88802 match test programs.
         street_address: First line of the address.
         street_address2: Second line of the address.
-        service_account_id: Deprecated: the utility's id of the customer.
+        service_account_id: Deprecated; the utility's id of the customer, from the bill.
         tariff_id: Only in documentation of 2024.
 
     Source:
@@ -116,7 +116,17 @@ class Site(HasInstants):
 class SiteUpdate(Model):
     """What changes in a site: a field that is `UNSET` stays, one that is `None` is emptied.
 
-    The fields are those of `Site`.
+    Attributes:
+        first_name: Given name of the participant.
+        last_name: Family name of the participant.
+        company_name: Name of a company; for companies only.
+        email: Address of the participant.
+        state_code: Two letters of a state, one of `STATE_CODES`.
+        city: City.
+        zip_code: Postal code; in the sandbox 88800, 88801 and 88802 match test programs.
+        street_address: First line of the address.
+        street_address2: Second line of the address.
+        service_account_id: Deprecated; the utility's id of the customer, from the bill.
 
     Source:
         https://docs.flip.energy/api-6038149
@@ -138,7 +148,18 @@ class SiteUpdate(Model):
 class CommissionSite(SiteUpdate):
     """A site to be commissioned: `id` is your own, all else may come later.
 
-    The fields are those of `Site`.
+    Attributes:
+        id: Your own id of the site, any text that is not empty; required.
+        first_name: Given name of the participant.
+        last_name: Family name of the participant.
+        company_name: Name of a company; for companies only.
+        email: Address of the participant.
+        state_code: Two letters of a state, one of `STATE_CODES`.
+        city: City.
+        zip_code: Postal code; in the sandbox 88800, 88801 and 88802 match test programs.
+        street_address: First line of the address.
+        street_address2: Second line of the address.
+        service_account_id: Deprecated; the utility's id of the customer, from the bill.
 
     Source:
         https://docs.flip.energy/api-6038136

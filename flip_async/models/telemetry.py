@@ -49,7 +49,12 @@ MEASURED: Final = (
 
 
 class TelemetryStatus(OpenEnum):
-    """What became of a point."""
+    """What became of a point.
+
+    Attributes:
+        OK: Flip took it.
+        FAILED: Flip refused it; correct it and send it again.
+    """
 
     OK = "OK"
     FAILED = "FAILED"
@@ -64,25 +69,34 @@ class TelemetryPoint(Model):
     none: `TelemetryPoint.offline()` makes such a point.
 
     Attributes:
-        device_id: Your id of the device.
-        start_time: Begin of the interval, with a time zone.
-        duration_s: Length of the interval, in seconds.
+        device_id: Your id of the device; required.
+        start_time: Begin of the interval, with a time zone; required.
+        duration_s: Length of the interval, in seconds, at least 0; required.
         last_is_online: Whether the device is connected.
-        last_mode: Battery mode.
-        battery_last_power_charge_w: Watts, at least 0.
-        battery_last_power_discharge_w: Watts, at least 0.
-        battery_total_energy_charge_wh: Watt-hours, at least 0.
-        battery_total_energy_discharge_wh: Watt-hours, at least 0.
-        battery_last_stored_energy_wh: Watt-hours, at least 0.
-        battery_last_capacity_energy_wh: Watt-hours, at least 0.
-        battery_last_backup_reserve_percentage: Deprecated; 0 to 100.
-        battery_last_state_of_charge_percentage: 0 to 100.
-        battery_last_state_of_health_percentage: 0 to 100.
+        last_mode: Mode of the battery; a `BatteryMode`, as far as is known.
+        battery_last_power_charge_w: Power into the battery at the interval's end, in watts, at
+            least 0.
+        battery_last_power_discharge_w: Power out of the battery at the interval's end, in watts,
+            at least 0.
+        battery_total_energy_charge_wh: Energy into the battery over the interval, in watt-hours,
+            at least 0.
+        battery_total_energy_discharge_wh: Energy out of the battery over the interval, in
+            watt-hours, at least 0.
+        battery_last_stored_energy_wh: Energy in the battery at the interval's end, in watt-hours,
+            at least 0.
+        battery_last_capacity_energy_wh: What the battery can hold at the interval's end, in
+            watt-hours, at least 0.
+        battery_last_backup_reserve_percentage: Deprecated; state of charge that the battery keeps,
+            0 to 100.
+        battery_last_state_of_charge_percentage: State of charge at the interval's end, 0 to 100.
+        battery_last_state_of_health_percentage: State of health at the interval's end, 0 to 100.
         last_is_grid_online: Whether there is a grid.
-        home_total_energy_wh: Watt-hours, at least 0.
-        home_last_power_w: Watts, at least 0.
-        solar_total_energy_wh: Watt-hours, at least 0.
-        solar_last_power_w: Watts, at least 0.
+        home_total_energy_wh: Energy that the home took over the interval, in watt-hours, at least
+            0.
+        home_last_power_w: Power that the home takes at the interval's end, in watts, at least 0.
+        solar_total_energy_wh: Energy of the solar panels over the interval, in watt-hours, at
+            least 0.
+        solar_last_power_w: Power of the solar panels at the interval's end, in watts, at least 0.
         oem_raw_data: Your own raw data, in any form that JSON has.
 
     Source:
@@ -168,7 +182,11 @@ class TelemetryPoint(Model):
 
 @attrs.frozen(kw_only=True)
 class TelemetryBatch(Model):
-    """Points of one request, 1 to 1,000."""
+    """Points of one request, 1 to 1,000.
+
+    Attributes:
+        telemetry: The points, 1 to 1,000; required.
+    """
 
     telemetry: Sequence[TelemetryPoint] = attrs.field(
         eq=alike, metadata=many(TelemetryPoint, at_least=1, at_most=LARGEST_BATCH)
@@ -177,7 +195,11 @@ class TelemetryBatch(Model):
 
 @attrs.frozen(kw_only=True)
 class CounterBatch(Model):
-    """Counter points of one request, 1 to 1,000; their fields are not documented."""
+    """Counter points of one request, 1 to 1,000; their fields are not documented.
+
+    Attributes:
+        telemetry: The points, 1 to 1,000, each an object of JSON; required.
+    """
 
     telemetry: Sequence[Mapping[str, object]] = attrs.field(
         eq=alike, metadata=many(Mapping, at_least=1, at_most=LARGEST_BATCH)
@@ -190,7 +212,7 @@ class TelemetryResult(Model):
 
     Attributes:
         status: `OK`, or `FAILED`: correct the point and send it again.
-        message: Why it failed.
+        message: Why it failed; what Flip says of a good one is not documented.
 
     Source:
         https://docs.flip.energy/api-16287258

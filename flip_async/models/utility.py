@@ -44,7 +44,14 @@ __all__ = [
 
 
 class TargetType(OpenEnum):
-    """What an event is for."""
+    """What an event is for.
+
+    Attributes:
+        DEVICE: Single devices.
+        GROUP: Groups of enrollments.
+        PROGRAM: All of a program.
+        SITE: Single sites.
+    """
 
     DEVICE = "DEVICE"
     GROUP = "GROUP"
@@ -71,8 +78,8 @@ class UtilityGroup(Model):
     """A group of enrollments; the caller chooses the id.
 
     Attributes:
-        id: Its id.
-        name: Its name.
+        id: Its id, which you choose; required.
+        name: Its name, for people; required.
     """
 
     id: str = attrs.field(metadata=identifier())
@@ -142,7 +149,11 @@ class UtilityEnrollment(HasInstants):
 
 @attrs.frozen(kw_only=True)
 class UtilityEnrollments(Model):
-    """The answer that holds a list of them."""
+    """The answer that holds a list of them.
+
+    Attributes:
+        enrollments: The enrollments.
+    """
 
     enrollments: list[UtilityEnrollment]
 
@@ -171,11 +182,11 @@ class UtilityAction(Model):
     """A part of an event: what the batteries do.
 
     Attributes:
-        mode: What to do.
-        starts_at: Begin, with a time zone.
-        duration_s: Length in seconds.
+        mode: What to do; required.
+        starts_at: Begin, with a time zone; required.
+        duration_s: Length in seconds, at least 0; required.
         power_mode: How much, such as `SETPOINT`.
-        setpoint_w: Watts, above 0, with `SETPOINT`.
+        setpoint_w: Power in watts, at least 0; only with the power mode `SETPOINT`.
         setpoint_mode: How the watts are shared out, such as `EVEN`.
         backup_reserve_percentage: State of charge, 0 to 100, to keep at least.
         enable_grid_import: Whether the batteries may charge from the grid.
@@ -202,10 +213,10 @@ class UtilityEventCreate(Model):
     """An event to be dispatched.
 
     Attributes:
-        program_id: Flip's id of the program.
-        target_type: What it is for.
-        target_ids: The ids of those.
-        actions: What to do, and when.
+        program_id: Flip's id of the program; required.
+        target_type: What it is for; required.
+        target_ids: The ids of those; required.
+        actions: What to do, and when, at least one; required.
     """
 
     program_id: str = attrs.field(metadata=identifier())
@@ -290,18 +301,18 @@ class UtilityTelemetryPoint(HasInstants):
         duration_s: Length in seconds.
         last_is_online: Whether the device is connected.
         last_mode: Battery mode.
-        battery_power_charge_w: Watts.
-        battery_power_discharge_w: Watts.
-        battery_state_of_charge_percentage: 0 to 100.
-        battery_total_energy_charge_wh: Watt-hours.
-        battery_total_energy_discharge_wh: Watt-hours.
-        battery_last_backup_reserve_percentage: 0 to 100.
-        grid_power_w: Watts; negative towards the grid, as far as is known.
-        grid_total_energy_wh: Watt-hours, likewise.
-        home_power_w: Watts.
-        home_total_energy_wh: Watt-hours.
-        solar_power_w: Watts.
-        solar_total_energy_wh: Watt-hours.
+        battery_power_charge_w: Power into the battery, in watts.
+        battery_power_discharge_w: Power out of the battery, in watts.
+        battery_state_of_charge_percentage: State of charge, 0 to 100.
+        battery_total_energy_charge_wh: Energy into the battery, in watt-hours.
+        battery_total_energy_discharge_wh: Energy out of the battery, in watt-hours.
+        battery_last_backup_reserve_percentage: State of charge that the battery keeps, 0 to 100.
+        grid_power_w: Power at the grid, in watts; negative towards the grid, as far as is known.
+        grid_total_energy_wh: Energy at the grid, in watt-hours, likewise.
+        home_power_w: Power that the home takes, in watts.
+        home_total_energy_wh: Energy that the home took, in watt-hours.
+        solar_power_w: Power of the solar panels, in watts.
+        solar_total_energy_wh: Energy of the solar panels, in watt-hours.
     """
 
     _INSTANTS = ("start_time",)
@@ -327,7 +338,11 @@ class UtilityTelemetryPoint(HasInstants):
 
 @attrs.frozen(kw_only=True)
 class UtilityTelemetry(Model):
-    """The answer that holds a list of points."""
+    """The answer that holds a list of points.
+
+    Attributes:
+        telemetry: The points.
+    """
 
     telemetry: list[UtilityTelemetryPoint]
 
@@ -337,10 +352,10 @@ class UtilityTelemetryQuery(Model):
     """Which points to give.
 
     Attributes:
-        program_id: Flip's id of the program.
+        program_id: Flip's id of the program; required.
         device_ids: Only these devices.
-        start_time: Begin of a range.
-        end_time: End of a range.
+        start_time: Begin of a range, with a time zone; for `historical` alone.
+        end_time: End of a range, with a time zone; for `historical` alone.
     """
 
     program_id: str = attrs.field(metadata=identifier())

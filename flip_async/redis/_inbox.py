@@ -151,6 +151,7 @@ class RedisInbox:
         lease_s: How long a claim holds that is not renewed, in seconds: as long may webhooks
             wait that a killed process was handling.
         min_replicas: How many replicas must have a webhook before it is answered.
+        clock: Time, for tests.
 
     Raises:
         ConfigurationError: The URL or the client is of no use.
@@ -260,7 +261,11 @@ class RedisInbox:
             await self._scripts.release(rest[first : first + AT_ONCE])
 
     async def adopt_keys(self, digests: frozenset[str]) -> None:
-        """Its receiver has new signing keys, while it runs."""
+        """Its receiver has new signing keys, while it runs.
+
+        Args:
+            digests: Digests of the signing keys that there are now.
+        """
         self._digests |= digests
         await self._scripts.is_home_of(self._digests)  # which adds them: the old ones are known
 

@@ -84,6 +84,7 @@ class RedisOutbox:
             that a killed process was sending wait. The event loop renews it: one that is blocked
             for longer loses what it has claimed to others, and points arrive twice.
         min_replicas: How many replicas must have a point before it is accepted.
+        clock: Time, for tests.
 
     Raises:
         ConfigurationError: The client or URL is of no use.

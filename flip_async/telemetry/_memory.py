@@ -99,6 +99,7 @@ class MemoryOutbox:
 
     Args:
         max_points: How many at most; `add` waits while it is full.
+        clock: Time, for tests.
 
     Raises:
         InvalidArgumentError: The number is out of range.

@@ -103,6 +103,12 @@ class Outbox(ClaimQueue[OutboxEntry], Protocol):
     def put_nowait(self, draft: OutboxDraft) -> PutResult:
         """Keep a point at once.
 
+        Args:
+            draft: The point.
+
+        Returns:
+            What it took.
+
         Raises:
             OutboxFullError: There is no room.
             ConfigurationError: It takes time to make a point safe here.

@@ -101,6 +101,7 @@ class SqliteOutbox:
             death of the machine too; slower.
         lease_s: How long a claim holds that is not renewed, in seconds: as long may points
             that a killed process was sending wait.
+        clock: Time, for tests.
 
     Raises:
         InvalidArgumentError: A number is out of range, or another argument is of no use.

@@ -100,7 +100,7 @@ class TelemetryUploader(Generic[P]):
     """Takes points as they come and sends them in batches; made by `flip.telemetry`.
 
     A point that `add` accepted is sent, or handed to `on_rejected` or `on_undelivered`, or
-    it stays in an outbox on disk [T1] to [T4]. Use it with `async with`: leaving sends what
+    it stays in an outbox on disk. Use it with `async with`: leaving sends what
     is left. It works in the event loop in which it is entered.
 
     After an unknown outcome it sends again, so that a point may arrive twice: Flip's

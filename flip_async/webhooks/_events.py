@@ -65,6 +65,10 @@ class GridEvent(WebhookEvent):
 
     Attributes:
         event_object: The event as it is now.
+        event_type: `event.created`, `event.updated` or `event.canceled`.
+        timestamp: When, by the body; where that does not say it, when it was sent.
+        webhook_id: Flip's id of the delivery; the same when it is repeated.
+        body: The body as it came, with what this version does not know.
     """
 
     event_object: Event
@@ -76,6 +80,11 @@ class CommandEvent(WebhookEvent):
 
     Attributes:
         event_object: The command as it is now.
+        event_type: `command.created`, `command.started`, `command.ended`, `command.canceled` or
+            `command.updated`.
+        timestamp: When, by the body; where that does not say it, when it was sent.
+        webhook_id: Flip's id of the delivery; the same when it is repeated.
+        body: The body as it came, with what this version does not know.
     """
 
     event_object: Command
@@ -87,6 +96,10 @@ class EnrollmentEvent(WebhookEvent):
 
     Attributes:
         event_object: The enrollment as it is now.
+        event_type: `enrollment.created` or `enrollment.updated`.
+        timestamp: When, by the body; where that does not say it, when it was sent.
+        webhook_id: Flip's id of the delivery; the same when it is repeated.
+        body: The body as it came, with what this version does not know.
     """
 
     event_object: Enrollment
@@ -98,6 +111,10 @@ class SettingsEvent(WebhookEvent):
 
     Attributes:
         event_object: The request; what it holds is not documented.
+        event_type: `settings.apply`.
+        timestamp: When, by the body; where that does not say it, when it was sent.
+        webhook_id: Flip's id of the delivery; the same when it is repeated.
+        body: The body as it came, with what this version does not know.
     """
 
     event_object: dict[str, object]
@@ -109,6 +126,10 @@ class UnknownEvent(WebhookEvent):
 
     Attributes:
         event_object: What the body says of it, as JSON gives it.
+        event_type: What the body says that happened.
+        timestamp: When, by the body; where that does not say it, when it was sent.
+        webhook_id: Flip's id of the delivery; the same when it is repeated.
+        body: The body as it came, with what this version does not know.
     """
 
     event_object: object

@@ -104,6 +104,12 @@ class Handlers:
     def on_unknown(self, function: UnknownHandler) -> UnknownHandler:
         """Register the function that takes events of a type that is newer than this version.
 
+        Args:
+            function: An `async def` with one argument, the event.
+
+        Returns:
+            The function.
+
         Raises:
             ConfigurationError: There is one.
             InvalidArgumentError: This one is no `async def`.

@@ -84,6 +84,9 @@ class Inbox(ClaimQueue[InboxEntry], Protocol):
     async def put(self, letter: Letter) -> bool:
         """Keep a webhook; it is safe then.
 
+        Args:
+            letter: The webhook.
+
         Returns:
             Whether it is new; else one of the same id is kept, or was handled not long ago.
 

@@ -51,6 +51,9 @@ class SigningKeys:
     """One key or several: while a key is replaced, the old and the new one count.
 
     They show themselves to nobody, and are not pickled, as a `Secret`.
+
+    Args:
+        keys: The keys, decoded; `of` reads them from their texts.
     """
 
     __slots__ = ("_keys",)
@@ -71,6 +74,9 @@ class SigningKeys:
             secret: `whsec_` and base64; several in a list, or separated by white space.
             field: What to call it in an error.
 
+        Returns:
+            The keys.
+
         Raises:
             ConfigurationError: There is none, or one is not base64. No error shows it.
         """
@@ -88,7 +94,13 @@ class SigningKeys:
         return frozenset(hmac.digest(key, _DIGESTED, "sha256").hex()[:32] for key in self._keys)
 
     def signatures(self, webhook_id: str, sent_at: str, body: bytes) -> list[bytes]:
-        """What each key makes of a webhook, as base64."""
+        """What each key makes of a webhook, as base64.
+
+        Args:
+            webhook_id: Flip's id of the delivery.
+            sent_at: Unix time in whole seconds, as a text.
+            body: The body, in bytes.
+        """
         signed = b"%b.%b.%b" % (webhook_id.encode("ascii"), sent_at.encode("ascii"), body)
         return [base64.b64encode(hmac.digest(key, signed, "sha256")) for key in self._keys]
 

@@ -122,6 +122,7 @@ class SqliteInbox:
             the death of the machine too; slower.
         lease_s: How long a claim holds that is not renewed, in seconds: as long may webhooks
             wait that a killed process was handling.
+        clock: Time, for tests.
 
     Raises:
         InvalidArgumentError: A number is out of range, or another argument is of no use.
@@ -195,7 +196,11 @@ class SqliteInbox:
         return await self._file.run(lambda db: _settle_in(db, home.key_digests))
 
     async def adopt_keys(self, digests: frozenset[str]) -> None:
-        """Its receiver has new signing keys, while it runs."""
+        """Its receiver has new signing keys, while it runs.
+
+        Args:
+            digests: Digests of the signing keys that there are now.
+        """
         await self._file.run(lambda db: _add_keys(db, digests))
 
     async def put(self, letter: Letter) -> bool:

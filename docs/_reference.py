@@ -62,10 +62,17 @@ ELSEWHERE = {
 }
 
 
+_PARAM_SPECS = {
+    "[~P]": "P",
+    "*args: ~typing.~P": "*args: P.args",
+    "**options: ~typing.~P": "**options: P.kwargs",
+}
+
+
 def setup(app: Sphinx) -> dict[str, object]:
     """Called by Sphinx."""
     _make_namespaces()
-    app.connect("autodoc-process-signature", _without_signature)
+    app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _with_types, priority=900)  # after napoleon
     app.connect("autodoc-skip-member", _skipped)
     app.connect("object-description-transform", _as_written)
@@ -91,9 +98,15 @@ def _is_namespace(name: str) -> bool:
     return name.startswith(("flip.", "utility."))
 
 
-def _without_signature(
-    app: Sphinx, what: str, name: str, thing: object, *_: object
+def _signature(
+    app: Sphinx, what: str, name: str, thing: object, *others: object
 ) -> tuple[str, str | None] | None:
+    _, arguments, gives = others
+    if isinstance(arguments, str) and "~P" in arguments:
+        # A ParamSpec, which Sphinx writes in a form that it cannot read.
+        for given, wanted in _PARAM_SPECS.items():
+            arguments = arguments.replace(given, wanted)
+        return arguments, str(gives)
     if what not in {"class", "exception"} or not isinstance(thing, type):
         return None
     is_hidden = (

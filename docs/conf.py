@@ -60,5 +60,5 @@ nitpick_ignore = [
     ("py:class", "starlette.responses.Response"),
 ]
 nitpick_ignore_regex = [
-    (r"py:(class|obj)", r"flip_async\.[\w.]+\.[A-Z]"),  # a type variable
+    (r"py:(class|obj)", r"(flip_async\.[\w.]+\.)?[A-Z](\.k?w?args)?"),  # a type variable
 ]

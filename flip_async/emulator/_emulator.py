@@ -1,8 +1,9 @@
 """The emulator as a user sees it."""
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Concatenate, Final, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
@@ -557,7 +558,8 @@ class Emulator:
             cut: Cut the connection `before` the request is carried out, `in` the answer,
                 or `after` it was carried out and before the answer.
             delay_s: Wait so long first, in seconds.
-            until: Wait for this event first; it belongs to the emulator's event loop.
+            until: Wait for this event first; it belongs to the emulator's event loop. `hold_next`
+                needs none.
 
         Raises:
             InvalidArgumentError: Nothing says what goes wrong.
@@ -595,6 +597,29 @@ class Emulator:
         """
         check_seconds(delay_s, field="delay_s")
         self.fail_next(times, delay_s=delay_s, path=path)
+
+    @contextlib.contextmanager
+    def hold_next(
+        self, times: int | None = 1, *, method: str | None = None, path: str | None = None
+    ) -> Generator[None]:
+        """Hold the next requests back for as long as the context lasts; then carry them out.
+
+        Args:
+            times: How many requests; `None` for all from now on.
+            method: Only those with this method.
+            path: Only those with this path, or this template (`/v1/site/{siteId}`).
+        """
+        over = asyncio.Event()
+        self.fail_next(times, method=method, path=path, until=over)
+        try:
+            yield
+        finally:
+            self._let_go(over)
+
+    @_in_its_thread
+    def _let_go(self, over: asyncio.Event) -> None:
+        self._app.forget(over)
+        over.set()
 
     @_in_its_thread
     def behave(self) -> None:

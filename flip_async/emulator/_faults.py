@@ -69,6 +69,10 @@ class Faults:
     def add(self, fault: Fault) -> None:
         self._faults.append(fault)
 
+    def forget(self, until: asyncio.Event) -> None:
+        """What waits for an event is no fault any more, for requests that are still to come."""
+        self._faults[:] = [fault for fault in self._faults if fault.until is not until]
+
     def clear(self) -> None:
         self._faults.clear()
 

@@ -26,7 +26,7 @@ else:
 
     # The modules' own `__all__`, repeated: to read those would load all the modules.
     _NAMES_BY_MODULE = {
-        "_base": "UNSET LenientDatetime OpenEnum UnsetType",
+        "_base": "UNSET LenientDatetime Model OpenEnum UnsetType",
         "aggregator": "AggregatorCommission AggregatorDevice FleetData FleetRecord",
         "commands": (
             "BatteryCommand Command CommandStatus CommandStatusUpdate DeviceStatus PowerMode"

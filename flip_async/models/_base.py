@@ -72,10 +72,13 @@ class _PydanticSerializer:
 
 
 class Model:
-    """Base of all models: it lets pydantic, and so FastAPI, read, write and describe them.
+    """Base of all models: they become dictionaries and come back.
 
-    Pydantic asks for this where it meets such a class; without it nothing is loaded.
+    Pydantic, and so FastAPI, reads, writes and describes them too.
     """
+
+    # Pydantic asks for the two methods of its own where it meets such a class; without it
+    # nothing is loaded.
 
     __slots__ = ()
     __pydantic_serializer__: ClassVar[object] = _PydanticSerializer()
@@ -522,4 +525,4 @@ def _rules_of(kind: type) -> tuple[tuple[str, Rule], ...]:
     )
 
 
-__all__ = ["UNSET", "LenientDatetime", "OpenEnum", "UnsetType"]
+__all__ = ["UNSET", "LenientDatetime", "Model", "OpenEnum", "UnsetType"]

@@ -1,6 +1,7 @@
 """The testing kit: the pytest plugin as a user's tests have it, and what its fixtures give."""
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
@@ -55,7 +56,7 @@ def test_the_page_works_to_the_letter(tmp_path: Path) -> None:
 
     done = run_pytest(tmp_path)
 
-    assert "12 passed" in done.stdout, done.stdout + done.stderr
+    assert "13 passed" in done.stdout, done.stdout + done.stderr
 
 
 TESTS = """
@@ -113,7 +114,7 @@ def test_any_runner_of_async_tests_will_do(
     (tmp_path / "test_it.py").write_text(TESTS.format(marks=marks))
     (tmp_path / "test_sync.py").write_text(SYNC_TESTS)
 
-    done = run_pytest(tmp_path, *arguments)
+    done = run_pytest(tmp_path, *arguments, FLIP_API_KEY="fl_your_api_key")
 
     assert "4 passed" in done.stdout, done.stdout + done.stderr
 
@@ -346,6 +347,21 @@ async def test_a_slow_answer_is_carried_out(emulator: Emulator, flip: FlipClient
     assert time.monotonic() - began >= 0.04
     with pytest.raises(errors.InvalidArgumentError, match="delay_s"):
         emulator.slow_next(0)
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_an_answer_is_held_back_until_the_context_is_left(in_thread: bool) -> None:
+    emulator, nothing = Emulator(in_process=True), contextlib.nullcontext()
+    with emulator if in_thread else nothing:
+        async with nothing if in_thread else emulator, emulator.client() as flip:
+            with emulator.hold_next(2, path="/v1/sites"):
+                call = asyncio.ensure_future(flip.sites.list())
+                while emulator.count("GET", "/v1/sites") == 0:
+                    await asyncio.sleep(0)
+                assert not call.done()
+
+            assert await call == []
+            assert await flip.sites.list() == []
 
 
 async def test_an_enrolled_site_is_as_one_that_went_through_the_api() -> None:

@@ -13,6 +13,7 @@ import functools
 import importlib
 import inspect
 import re
+import runpy
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -57,10 +58,21 @@ def sections() -> list[Section]:
     found = []
     for body in TOCTREE.findall(index):
         caption = CAPTION.search(body)
-        names = [line for line in body.splitlines() if line and not line.startswith(":")]
-        pages = [DOCS / f"{name}.md" for name in names]
+        pages = [page for name in names_in(body) for page in with_those_below(DOCS / f"{name}.md")]
         found.append(Section(caption[1] if caption else "Pages", pages))
     return found
+
+
+def names_in(toctree: str) -> list[str]:
+    return [line for line in toctree.splitlines() if line and not line.startswith(":")]
+
+
+def with_those_below(page: Path) -> Iterator[Path]:
+    """A page, and the pages of its own table."""
+    yield page
+    for body in TOCTREE.findall(page.read_text(encoding="utf-8")):
+        for name in names_in(body):
+            yield from with_those_below(page.parent / f"{name}.md")
 
 
 # llms.txt
@@ -102,7 +114,7 @@ def short() -> str:
 def full() -> str:
     """All pages one after the other."""
     index = DOCS / "index.md"
-    parts = [TOCTREE.sub("", prepared(index)).rstrip()]
+    parts = [prepared(index).rstrip()]
     for section in sections():
         parts += [f"<!-- {section.caption} -->", *(whole(page) for page in section.pages)]
     return "\n\n".join(parts) + "\n"
@@ -126,7 +138,7 @@ def files_of(folder: Path) -> Iterator[str]:
 def prepared(page: Path) -> str:
     """A page as plain Markdown: no directives, no comments, links from the root of the docs."""
     text = COMMENT.sub("", page.read_text(encoding="utf-8"))
-    text = IMAGE.sub(r"(Picture: \1.)", text)
+    text = IMAGE.sub(r"(Picture: \1.)", TOCTREE.sub("", text))
     text = REST.sub(lambda found: found[1].rstrip(), text)
     text = DIRECTIVE.sub(lambda found: documented(found["myst"] or found["rest"], found), text)
     text = ADMONITION.sub(lambda found: quoted(found[2].title(), found[3]), text)
@@ -163,6 +175,11 @@ def documented(name: str, found: Mapping[str, str] | re.Match[str]) -> str:
 
 def resolve(name: str) -> Any:
     """Import a thing by its dotted name."""
+    names = runpy.run_path(str(DOCS / "_names.py"))
+    for full, thing in names["namespaces"]():
+        if name == full or name.startswith(f"{full}."):
+            rest = name.removeprefix(full).strip(".")
+            return functools.reduce(getattr, rest.split(".") if rest else [], thing)
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         try:

@@ -17,6 +17,7 @@ MODULES = [
     "flip_async.httpx2",
     "flip_async.redis",
     "flip_async.emulator",
+    "flip_async.testing",
 ]
 
 # What a client's attributes are: users reach these classes through them, never by their names.

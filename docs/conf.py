@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "_reference",
+    "_llms",
 ]
 exclude_patterns = ["_build"]
 default_role = "code"

@@ -608,6 +608,9 @@ class Emulator:
             times: How many requests; `None` for all from now on.
             method: Only those with this method.
             path: Only those with this path, or this template (`/v1/site/{siteId}`).
+
+        Returns:
+            A context; requests are carried out when it is left.
         """
         over = asyncio.Event()
         self.fail_next(times, method=method, path=path, until=over)

@@ -64,7 +64,8 @@ class _PydanticSerializer:
     """Writes a model where pydantic was told no type, as in `Any`: it asks the object for this."""
 
     def __get__(self, instance: object, owner: type) -> object:
-        if "pydantic_core" not in sys.modules:  # nobody has asked who could use it
+        # Nobody who could use it has asked; or it is the base, which has no fields.
+        if "pydantic_core" not in sys.modules or not attrs.has(owner):
             raise AttributeError("__pydantic_serializer__")
         from flip_async.models._pydantic import serializer_of
 
@@ -167,7 +168,14 @@ class LenientDatetime(datetime):
 
     @classmethod
     def of(cls, moment: datetime) -> "LenientDatetime":
-        """The same moment as one of this class; without a zone it is one in UTC."""
+        """The same moment as one of this class.
+
+        Args:
+            moment: Any; without a zone it is one in UTC.
+
+        Returns:
+            The same moment.
+        """
         return cls.combine(moment.date(), moment.time(), moment.tzinfo or UTC)
 
     def plain(self) -> datetime:

@@ -96,6 +96,9 @@ class FlipWebhooks:
             webhook_id: Its `Webhook-Id`, to repeat an event; without it a new one.
             sent_at: When it is sent, for one that is too old; without it now.
 
+        Returns:
+            Its body and its headers.
+
         Raises:
             InvalidArgumentError: An argument is of no use.
         """

@@ -152,7 +152,7 @@ def example(session: nox.Session, name: str) -> None:
     session.chdir(folder)
     session.run("python", "run.py")
     if name == "backend":
-        session.run("python", "-m", "pytest", "-q")
+        session.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
 
 
 @nox.session

@@ -169,6 +169,27 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def tutorial(session: nox.Session) -> None:
+    """The tutorial, where nothing is installed but what it says."""
+    session.install("--quiet", ".[cli,emulator,fastapi]")
+    session.run("python", "-m", "tests.support.walkthrough", "docs/tutorial/backend.md")
+
+
+@nox.session
+@nox.parametrize("name", ["backend", "script", "worker"])
+def example(session: nox.Session, name: str) -> None:
+    """An example, where nothing is installed but what it needs."""
+    folder = Path("docs/examples") / name
+    for line in (folder / "requirements.txt").read_text().splitlines():
+        wanted = line.partition("#")[0].strip().replace("flip-async", ".")
+        session.install("--quiet", wanted)
+    session.chdir(folder)
+    session.run("python", "run.py")
+    if name == "backend":
+        session.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """The demo."""
     install(session)

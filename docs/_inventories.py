@@ -38,7 +38,8 @@ PROJECTS = {
                 "collections.abc.AsyncGenerator collections.abc.AsyncIterator "
                 "collections.abc.Awaitable collections.abc.Callable collections.abc.Collection "
                 "collections.abc.Coroutine collections.abc.Generator collections.abc.Iterable "
-                "collections.abc.Iterator collections.abc.Mapping collections.abc.Sequence "
+                "collections.abc.Iterator collections.abc.Mapping collections.abc.MutableMapping "
+                "collections.abc.Sequence "
                 "collections.abc.Set"
             ),
             ("class", "library/contextlib.html#$"): "contextlib.AbstractAsyncContextManager",

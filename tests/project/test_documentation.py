@@ -13,10 +13,11 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 from flip_async import FlipClient, errors
 from flip_async.emulator import Emulator
 from flip_async.models import CommissionSite
+from tests.support.pages import pages_of
 from tests.system.test_story import battery
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *pages_of(ROOT / "docs")]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 FILE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
 COMMAND = re.compile(r"<!-- the (\w+) command -->\n```shell\n(.*)\n```")

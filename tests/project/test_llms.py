@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.pages import pages_of
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
@@ -20,7 +22,7 @@ def test_llms_txt_has_a_line_for_each_page(llms: dict[str, Any]) -> None:
     text = llms["short"]()
 
     links = re.findall(r"^- \[[^\]]+\]\(_sources/([^)]+)\.txt\)", text, re.MULTILINE)
-    pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")} - {"index.md"}
+    pages = {str(page.relative_to(DOCS)) for page in pages_of(DOCS)} - {"index.md"}
     assert sorted(links) == sorted(pages)
     assert text.startswith("# flip_async\n\n> ")
     assert "Untitled" not in text
@@ -29,7 +31,7 @@ def test_llms_txt_has_a_line_for_each_page(llms: dict[str, Any]) -> None:
 def test_the_one_file_has_every_page_and_its_programs(llms: dict[str, Any]) -> None:
     text = llms["full"]()
 
-    for page in DOCS.rglob("*.md"):
+    for page in pages_of(DOCS):
         if page.name != "index.md":
             assert f"<!-- {page.relative_to(DOCS)} -->" in text
         for block in re.findall(

@@ -6,13 +6,14 @@ import re
 import shlex
 import signal
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 import attrs
 
-from tests.support.processes import ROOT, default_signals
+from tests.support.processes import ROOT, default_signals, free_port
 
 STEP = re.compile(
     r"^<!-- (?P<what>[^\n]+?) -->\n(?:```(?P<language>\w+)\n(?P<text>.*?)^```$)?",
@@ -169,3 +170,28 @@ class Walkthrough:
 def has_lines(printed: str, wanted: str) -> bool:
     """Whether each wanted line was printed."""
     return set(wanted.splitlines()) <= set(printed.splitlines())
+
+
+async def follow(page: Path, folder: Path) -> int:
+    """Follow a page in a folder, on ports that are free, with a Flip that does not let one wait.
+
+    Returns:
+        How many steps there were.
+    """
+    replaced = {"8080": str(free_port()), "8000": str(free_port()), "every-s 20": "every-s 1"}
+    async with Walkthrough(folder) as walkthrough:
+        for step in steps_of(page, replaced):
+            await walkthrough.follow(step)
+        return len(walkthrough.done)
+
+
+def main() -> None:
+    """Follow the page that is named: `python -m tests.support.walkthrough PAGE`."""
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / "flip-backend"
+        folder.mkdir()
+        print(asyncio.run(follow(Path(sys.argv[1]), folder)), "steps, each as the page shows it")
+
+
+if __name__ == "__main__":
+    main()

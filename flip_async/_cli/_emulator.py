@@ -8,7 +8,6 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -20,26 +19,12 @@ from flip_async._cli._console import TERMINATED, until_stopped
 from flip_async._cli._operation import FAILED, FINE, USAGE, UsageError
 from flip_async._cli._output import complain
 from flip_async.errors import FlipError
-from flip_async.models import CommissionSite, DeviceBatteryAttributes, DeviceCreate
 
 if TYPE_CHECKING:  # whoever sends telemetry needs no emulator
     from flip_async.emulator import Emulator
 
 
 _ANY_SEED: Final = 1
-_SITE: Final = CommissionSite(
-    id="home-1", state_code="CA", zip_code="88801", city="Fresno", email="home-1@example.com"
-)
-_BATTERY: Final = DeviceCreate(
-    id="battery-1",
-    manufacturer_name="Example Batteries",
-    product_name="Wall 10",
-    serial_number="EB-0001",
-    attributes=DeviceBatteryAttributes(
-        battery_capacity_wh=10_000, battery_power_input_w=5_000, battery_power_output_w=5_000
-    ),
-    install_date=datetime(2025, 6, 1, tzinfo=UTC),
-)
 
 
 def with_any_seed(arguments: Sequence[str]) -> list[str]:
@@ -223,7 +208,7 @@ async def _serve(
 ) -> int:
     async with flip_local:
         if is_seeded:
-            await _enroll_a_site(flip_local)
+            flip_local.enroll_site("home-1", ["battery-1"])
         if not is_quiet:  # from here on it is an application that asks
             _log_to_standard_error()
         if webhook_url is not None:
@@ -237,14 +222,6 @@ async def _serve(
             await _dispatch_for_ever(console, flip_local, dispatch_every_s)
         await asyncio.Event().wait()
     return FINE
-
-
-async def _enroll_a_site(flip_local: "Emulator") -> None:
-    """As an application would, so that the local Flip knows it as it knows any other."""
-    async with flip_local.client() as flip:
-        await flip.sites.commission(_SITE, [_BATTERY], can_auto_enroll=True)
-    flip_local.review_enrollments()
-    flip_local.forget_counts()
 
 
 async def _dispatch_for_ever(console: Console, flip_local: "Emulator", every_s: float) -> None:

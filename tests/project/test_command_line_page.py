@@ -16,7 +16,6 @@ import pytest
 from cyclopts import App
 
 from flip_async._cli import app
-from flip_async._cli._emulator import _enroll_a_site
 from flip_async.emulator import Emulator
 from flip_async.webhooks import sign
 from tests.support.command_line import CommandLine
@@ -153,7 +152,7 @@ ENDLESS = ("flip emulator", "flip commands watch", "flip webhooks listen")
 @pytest.mark.parametrize(("command", "expected"), EXAMPLES, ids=[one[0] for one in EXAMPLES])
 async def test_the_output_of_an_example_is_true(command: str, expected: str, folder: Path) -> None:
     async with Emulator() as emulator:
-        await _enroll_a_site(emulator)
+        emulator.enroll_site("home-1", ["battery-1"])
         emulator.dispatch()
         shell = Shell(folder, emulator.variables())
         wanted = alike(expected)

@@ -14,6 +14,7 @@ TARGET = DOCS / "explanation" / "house.svg"
 WHAT = {
     "__main__": "the command flip",
     "_cli": "its subcommands",
+    "testing": "fixtures for pytest, and webhooks to sign",
     "emulator": "a local Flip, and adapters, each behind its extra",
     "commands": "commands are handled once, and acknowledged",
     "_clients": "arguments and environment become a client",

@@ -212,7 +212,7 @@ def _way_to_the_api(error: errors.StatusError) -> str:
     match error:
         case errors.AuthenticationError():
             return (
-                f"the credential is refused: {_NEW_CREDENTIAL}, such as one of another environment"
+                f"the credential is refused: {_NEW_CREDENTIAL}, such as one of another organisation"
             )
         case errors.PermissionDeniedError():
             return "the credential is good, and may not list sites: let it have that scope"

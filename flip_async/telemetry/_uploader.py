@@ -431,7 +431,8 @@ class TelemetryUploader(Generic[P]):
         try:
             await self._flush(self._last_id, self._options.close_timeout_s)
         except Exception as error:  # the outbox may be a user's
-            logger.warning("on closing: %s: %s", type(error).__name__, error)
+            kept = "; the outbox keeps them" if self._outbox.is_durable else ""
+            logger.warning("on closing: %s: %s%s", type(error).__name__, error, kept)
 
     async def _report_what_is_left(self) -> None:
         left: list[OutboxEntry] = []

@@ -14,4 +14,5 @@ async def on_command(command: Command) -> None:
         raise CommandFailed("FAILED_OFFLINE", "No contact for 40 minutes")
     else:
         mode, for_s = command.battery_commands.mode, command.duration_s
-        print(f"{command.device_id}: {mode} for {for_s:.0f} s", flush=True)
+        how_long = "until the next command" if for_s is None else f"for {for_s:.0f} s"
+        print(f"{command.device_id}: {mode} {how_long}", flush=True)

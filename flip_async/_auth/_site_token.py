@@ -6,15 +6,16 @@ from typing import Final
 import httpx
 
 from flip_async._auth._bearer import BearerAuth
-from flip_async._auth._decisions import Policy
+from flip_async._auth._decisions import Age, Policy
 from flip_async._auth._refresher import OnRefresh
 from flip_async._auth._signing import identity_of, signer_of
 from flip_async._auth._site_token_endpoint import SiteTokenEndpoint
 from flip_async._auth._store import TokenStore
 from flip_async._checks import check_flag, check_kind, check_seconds
-from flip_async._clock import Clock, SystemClock
+from flip_async._clock import Clock, Instant, SystemClock
 from flip_async._environment import PRODUCTION, parse_origin
 from flip_async._transport._roads import HttpClient, check_http_client
+from flip_async.errors import FlipError
 
 
 class SiteTokenAuth(BearerAuth):
@@ -84,6 +85,15 @@ class SiteTokenAuth(BearerAuth):
             on_refresh=on_refresh,
             clock=clock,
         )
+
+    @property
+    def trouble(self) -> FlipError | None:
+        """Why there is no valid token at hand; it may be the other credential's trouble."""
+        own = super().trouble
+        if own is not None or not isinstance(self._auth, BearerAuth):
+            return own
+        age = self._refresher.life.age(Instant(self._monotonic(), self._wall()))
+        return self._auth.trouble if age in (Age.ABSENT, Age.EXPIRED) else None
 
     def __repr__(self) -> str:
         known = vars(self)  # it may be half made

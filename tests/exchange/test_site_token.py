@@ -8,9 +8,10 @@ from email.utils import formatdate
 import httpx
 import pytest
 
-from flip_async import PRODUCTION, ApiKeyAuth, FlipClient, SiteTokenAuth
+from flip_async import PRODUCTION, ApiKeyAuth, ClientCredentialsAuth, FlipClient, SiteTokenAuth
 from flip_async._auth._site_auths import SiteAuths
 from flip_async.errors import (
+    DeadlineError,
     NotFoundError,
     ServerError,
     TokenRequestError,
@@ -217,6 +218,34 @@ async def test_the_other_credentials_trouble_is_told_and_not_remembered(
     other.broken = False
 
     assert (await auth.token()).access_token.reveal() == "fst_1"
+
+
+async def test_a_deadline_names_the_trouble_of_the_credential_that_asks_for_site_tokens(
+    fake: FakeFlip,
+) -> None:
+    """As it does where that credential signs the call itself."""
+    fake.token_host_down = True
+    async with FlipClient(
+        environment=PRODUCTION, client_id="id", client_secret="secret", transport=fake
+    ) as flip:
+        with pytest.raises(DeadlineError, match="no token from .*: ConnectError: down"):
+            await flip.site("hh-1042").get(deadline_s=0.3)
+
+
+async def test_a_site_token_that_is_good_has_no_trouble(
+    http: httpx.AsyncClient, clock: ManualClock, fake: FakeFlip
+) -> None:
+    """Whatever the other credential's is by now."""
+    async with httpx.AsyncClient(transport=fake) as token_http:
+        other = ClientCredentialsAuth("id", "secret", http_client=token_http, clock=clock)
+        auth = SiteTokenAuth("hh-1042", auth=other, http_client=http, clock=clock)
+        await auth.token()
+        fake.next_token_answers.append(httpx.Response(400, json={"error": "invalid_client"}))
+        with pytest.raises(TokenRequestError):
+            await other.refresh()
+        other.invalidate()
+
+        assert auth.trouble is None
 
 
 async def test_asking_for_the_same_site_again_costs_nothing(

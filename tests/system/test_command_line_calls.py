@@ -16,7 +16,6 @@ from flip_async.models import CommissionSite
 from tests.support.command_line import CommandLine
 from tests.support.processes import Process, free_port
 from tests.support.small_server import SmallServer
-from tests.support.threads import ThreadedEmulator
 from tests.support.webhooks import DATA
 from tests.system.test_story import battery
 
@@ -31,7 +30,7 @@ def flip(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture
 def local(flip: CommandLine) -> Iterator[Emulator]:
-    with ThreadedEmulator() as emulator:
+    with Emulator() as emulator:
         flip.set(emulator.variables())
         yield emulator
 

@@ -14,7 +14,6 @@ from flip_async.emulator import Emulator
 from tests.support.command_line import CommandLine, Ended
 from tests.support.processes import free_port
 from tests.support.small_server import TOKEN, SmallServer
-from tests.support.threads import ThreadedEmulator
 
 VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 CHECKS = ["versions", "credential", "environment", "proxy", "certificates", "network", "token", "API", "clock"]  # fmt: skip
@@ -30,7 +29,7 @@ def flip(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture
 def local() -> Iterator[Emulator]:
-    with ThreadedEmulator() as emulator:
+    with Emulator() as emulator:
         yield emulator
 
 

@@ -1,7 +1,6 @@
 """`flip emulator`: a local Flip to point an application at."""
 
 import asyncio
-import errno
 import json
 import logging
 import os
@@ -16,7 +15,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from flip_async._cli._console import TERMINATED, until_stopped
-from flip_async._cli._operation import FAILED, FINE, USAGE, UsageError
+from flip_async._cli._operation import FINE, USAGE, UsageError, cannot_listen
 from flip_async._cli._output import complain
 from flip_async.errors import FlipError
 
@@ -126,9 +125,7 @@ def emulator(
         complain(f"flip: {error}")
         return USAGE
     except OSError as error:
-        reason = "is taken: try --port 0" if error.errno == errno.EADDRINUSE else str(error)
-        complain(f"flip: cannot listen on {host}:{port}: {reason}")
-        return FAILED
+        return cannot_listen(host, port, error)
 
 
 @attrs.frozen(kw_only=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import json as codec
 import socket
 from collections.abc import Awaitable, Callable, Generator, MutableMapping
@@ -14,7 +13,7 @@ import attrs
 import httpx
 
 from flip_async import errors
-from flip_async._cli._operation import FAILED, FINE, Json, UsageError, operate
+from flip_async._cli._operation import FINE, Json, UsageError, cannot_listen, operate
 from flip_async._cli._output import complain, plain, print_json_line
 from flip_async._cli._recorded import Recorded, reason_of, signing_keys
 from flip_async.webhooks import SigningKeys, verify
@@ -64,10 +63,7 @@ async def _serve(
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, port), family=family)
     except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        reason = "is taken: try --port 0" if taken else str(error)
-        complain(f"flip: cannot listen on {host}:{port}: {reason}")
-        return FAILED
+        return cannot_listen(host, port, error)
     server = make(listener)
     task = asyncio.create_task(server.serve(sockets=[listening]))
     shown = f"[{host}]" if ":" in host else host

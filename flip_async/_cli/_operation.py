@@ -1,6 +1,7 @@
 """How a subcommand that talks to Flip runs, and ends."""
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Final
 
@@ -30,6 +31,13 @@ _ADVICE: Final[tuple[tuple[type[errors.FlipError], str], ...]] = (
 
 class UsageError(Exception):
     """What was given cannot work; nothing was sent. Says the way out."""
+
+
+def cannot_listen(host: str, port: int, error: OSError) -> int:
+    """Tell that a server cannot begin; gives the exit code."""
+    reason = "is taken: try --port 0" if error.errno == errno.EADDRINUSE else str(error)
+    complain(f"flip: cannot listen on {host}:{port}: {reason}")
+    return FAILED
 
 
 def operate(work: Callable[[], Awaitable[int]]) -> int:

@@ -5,57 +5,30 @@ import contextlib
 import json
 import random
 import ssl
-import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Self
+from typing import Any
 
 from flip_async import Environment, FlipClient, errors
+from tests.support.server_thread import NOT_FOR_EVER_S, ServerThread
 
-NOT_FOR_EVER_S = 40.0
 CONNECTIONS_AT_MOST = 100
 
 
-class Server:
+class Server(ServerThread):
     """A Flip in a thread of its own, whose answers echo the request's number."""
 
     def __init__(self, tls: ssl.SSLContext | None = None, *, takes_s: float = 0.0) -> None:
-        self.tls = tls
-        self.takes_s = takes_s
-        self.asked = self.accepted = self.open = 0
-        self._luck = random.Random(3)
-        self._ready = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._over: asyncio.Event | None = None
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
-        self.port = 0
+        super().__init__(tls, takes_s=takes_s)
+        self.asked = 0
 
     @property
     def environment(self) -> Environment:
-        # An address, since a name is looked up in a thread, which a fork does not take along.
-        origin = f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
-        return Environment(name="loopback", api_url=origin, oauth_url=origin)
+        return Environment(name="loopback", api_url=self.url, oauth_url=self.url)
 
-    async def _run(self) -> None:
-        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        self._loop.set_exception_handler(lambda *_: None)  # of handshakes that were cut off
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls, backlog=512)
-        self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        await self._over.wait()
-        server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
-        self.open += 1
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                await self._answer(head.decode(), reader, writer)
-        except (OSError, EOFError, ssl.SSLError):
-            pass
-        finally:
-            self.open -= 1
-            writer.close()
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            await self._answer(head.decode(), reader, writer)
 
     async def _answer(
         self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -70,21 +43,10 @@ class Server:
         elif path == "/v1/open":
             answer = {"open": self.open}
         elif self.takes_s:
-            await asyncio.sleep(self._luck.uniform(0, self.takes_s))
+            await asyncio.sleep(self.some_time_s())
         body = json.dumps(answer).encode()
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         await writer.drain()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._ready.wait(NOT_FOR_EVER_S)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        assert self._loop is not None
-        assert self._over is not None
-        self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(NOT_FOR_EVER_S)
 
 
 def client_of(server: Server, **options: Any) -> FlipClient:

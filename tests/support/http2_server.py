@@ -1,75 +1,32 @@
 """A server that speaks HTTP/2 and nothing else, in a thread of its own."""
 
 import asyncio
+import contextlib
 import json
-import random
 import ssl
-import threading
-from typing import Self
 
 import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
 
-NOT_FOR_EVER_S = 40.0
+from tests.support.server_thread import ServerThread
 
 
-class Http2Server:
+class Http2Server(ServerThread):
     """Echoes the path of each request, in an answer as long as it is told, after some time."""
 
     def __init__(self, tls: ssl.SSLContext, *, takes_s: float = 0.0, length: int = 0) -> None:
         tls.set_alpn_protocols(["h2"])
-        self.tls = tls
-        self.takes_s = takes_s
+        super().__init__(tls, takes_s=takes_s)
         self.length = length
-        self.accepted = self.open = self.port = 0
-        self._luck = random.Random(3)
-        self._ready = threading.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._over: asyncio.Event | None = None
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
-    @property
-    def url(self) -> str:
-        return f"https://127.0.0.1:{self.port}"
-
-    async def _run(self) -> None:
-        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        self._loop.set_exception_handler(lambda *_: None)  # of handshakes that were cut off
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self.tls, backlog=512)
-        self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        await self._over.wait()
-        server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
-        self.open += 1
-        try:
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(h2.exceptions.H2Error):
             await _Connection(self, reader, writer).serve()
-        except (OSError, EOFError, h2.exceptions.H2Error):
-            pass
-        finally:
-            self.open -= 1
-            writer.close()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._ready.wait(NOT_FOR_EVER_S)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        assert self._loop is not None
-        assert self._over is not None
-        self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(NOT_FOR_EVER_S)
 
     def answer_to(self, path: str) -> bytes:
         return json.dumps({"path": path}).encode().ljust(self.length)
-
-    def some_time_s(self) -> float:
-        return self._luck.uniform(0, self.takes_s)
 
 
 class _Connection:
